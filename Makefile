@@ -1,0 +1,49 @@
+# Everything runs in .venv, which the first target that needs it makes from the hash-checked requirements.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint check format requirements clean
+
+help: ## Show the targets
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
+
+demo: $(READY) ## Run the main job on this machine: broker, S3, platform and one worker
+	@$(BIN)/hash-worker demo $(ARGS)
+
+test: $(READY) ## Run all tests, with coverage
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest $(ARGS)
+	@$(BIN)/coverage combine -q && $(BIN)/coverage report --skip-covered
+
+lint: $(READY) ## Check style, types, floors and the documents made from code
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+check: lint test ## Do what CI does
+
+format: $(READY) ## Put the code into its form
+	$(BIN)/ruff check --fix-only -q .
+	$(BIN)/ruff format .
+
+requirements: ## Pin the newest versions that pyproject.toml allows (needs uv)
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --upgrade \
+		pyproject.toml -o requirements/worker.txt
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --upgrade \
+		--extra dev -c requirements/worker.txt pyproject.toml -o requirements/dev.txt
+
+clean: ## Remove what was made
+	rm -rf $(VENV) build dist .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+
+$(READY): requirements/dev.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "Python 3.11 or newer is needed; name one with make PYTHON=python3.13" >&2; exit 1; }
+	@echo "Setting up $(VENV) …" >&2
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/pip install -q --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	@$(BIN)/pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@

@@ -1,0 +1,413 @@
+"""What a job does, from the payload to its end on the platform."""
+
+import asyncio
+import dataclasses
+import hashlib
+import os
+import signal
+from typing import Any
+
+import pytest
+from aiohttp import web
+from blake3 import blake3
+
+from worker.jobs import file_run, object_digests, run
+from worker.jobs.run import JobEnd
+from worker.libsafe.errors import HostNotAllowedError, NotAuthorizedError, PayloadError
+from worker.local.api import serve
+from worker.settings import Settings, StorageSettings
+from worker.storage.object_version import ObjectAddress, ObjectVersion
+from worker.storage.reader import read_object
+from worker.storage.store import ObjectStore
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+RANGE_BYTES = 65536
+CONTENT = bytes(range(251)) * 1200
+
+
+async def test_a_job_stores_every_hash_tells_every_digest_and_ends_completed(bench: Any) -> None:
+    """One file: metadata, four digests in the platform's own words, four hashes, a summary, COMPLETED."""
+    file_id = await bench.add(CONTENT)
+
+    ended = await bench.run(file_ids=[file_id])
+
+    expected = {
+        "md5": hashlib.md5(CONTENT, usedforsecurity=False).hexdigest(),
+        "sha1": hashlib.sha1(CONTENT, usedforsecurity=False).hexdigest(),
+        "sha256": hashlib.sha256(CONTENT).hexdigest(),
+        "blake3": blake3(CONTENT).hexdigest(),
+    }
+    assert (ended.end, ended.status) == (JobEnd.COMPLETED, "COMPLETED")
+    assert bench.platform.hashes(file_id) == expected
+    assert ended.texts[:-1] == [
+        f"File {file_id} has no metadata",
+        f"File hash calculated: MD5    - {expected['md5']}",
+        f"File hash calculated: SHA1   - {expected['sha1']}",
+        f"File hash calculated: SHA256 - {expected['sha256']}",
+        f"File hash calculated: BLAKE3 - {expected['blake3']}",
+    ]
+    assert ended.file_ids == [file_id] * 5 + [None]
+    assert ended.texts[-1].startswith(f"Hashed 1 file, {len(CONTENT)} bytes in ")
+    assert ended.texts[-1].endswith(" MB/s.")
+
+
+@pytest.mark.parametrize(
+    "size_bytes",
+    [0, 1, RANGE_BYTES - 1, RANGE_BYTES, RANGE_BYTES + 1, 4 * RANGE_BYTES, 4 * RANGE_BYTES + 1],
+)
+async def test_a_file_of_any_size_around_ranges_and_the_ring_gets_its_right_digest(
+    bench: Any, size_bytes: int
+) -> None:
+    """Empty, one byte, one less, a range, one more, the whole ring of four slots, and one byte more."""
+    content = (CONTENT * 2)[:size_bytes]
+    file_id = await bench.add(content)
+
+    await bench.run(file_ids=[file_id], function_params={"algorithms": ["sha256"]})
+
+    assert bench.platform.hashes(file_id) == {"sha256": hashlib.sha256(content).hexdigest()}
+
+
+async def test_metadata_is_told_as_formatted_json(bench: Any) -> None:
+    """A file with metadata gets it as one message, pretty and flat."""
+    file_id = await bench.add(b"x")
+    bench.platform.store.add_metadata(file_id, "c_title", "Straße")
+
+    ended = await bench.run(file_ids=[file_id])
+
+    assert ended.texts[0] == '{\n    "c_title": "Straße"\n}'
+
+
+async def test_the_payload_chooses_the_algorithms(bench: Any) -> None:
+    """`function_params.algorithms` decides, here as one text."""
+    file_id = await bench.add(b"abc")
+
+    await bench.run(file_ids=[file_id], function_params={"algorithms": "sha512, crc32c"})
+
+    assert bench.platform.hashes(file_id) == {
+        "sha512": hashlib.sha512(b"abc").hexdigest(),
+        "crc32c": "364b3fb7",
+    }
+
+
+async def test_an_unknown_algorithm_fails_the_job_before_the_first_byte(bench: Any) -> None:
+    """The job ends FAILED, names the algorithm, and no file has a hash."""
+    file_id = await bench.add(b"abc")
+
+    ended = await bench.run(file_ids=[file_id], function_params={"algorithms": ["md5", "md6"]})
+
+    assert (ended.end, ended.status) == (JobEnd.FAILED, "FAILED")
+    assert "md6" in ended.texts[0]
+    assert bench.platform.hashes(file_id) == {}
+
+
+async def test_files_that_cannot_be_hashed_are_told_with_their_reason_and_the_others_go_on(
+    bench_with: Any, settings: Settings
+) -> None:
+    """Each gets a message with id, path and reason; the end is FAILED with a count of each reason."""
+    async with bench_with(changed(settings, "worker", offline_storage_class_ids=("7",))) as bench:
+        store, container_id = bench.platform.store, bench.platform.container_id
+        good = await bench.add(b"good")
+        folder = store.add_file(container_id, "/folder", size_bytes=0, kind="FOLDER")
+        deleted = store.add_file(container_id, "/deleted", size_bytes=1, deleted=True)
+        offline = store.add_file(container_id, "/cold", size_bytes=1, storage_class_id="7")
+        no_object = store.add_file(container_id, "/no-object", size_bytes=1)
+
+        ended = await bench.run(
+            file_ids=[folder, "999999", deleted, good, offline, no_object], paths=["/nowhere"]
+        )
+
+    about = {text.split(" was not hashed")[0]: text for text in ended.texts if "was not hashed" in text}
+    assert ended.status == "FAILED"
+    assert list(bench.platform.hashes(good)) == ["blake3", "md5", "sha1", "sha256"]
+    assert about.keys() == {
+        f"ERROR: File {folder} (/folder)",
+        "ERROR: File 999999",
+        "ERROR: File /nowhere",
+        f"ERROR: File {deleted} (/deleted)",
+        f"ERROR: File {offline} (/cold)",
+        f"ERROR: File {no_object} (/no-object)",
+    }
+    assert "s3://archive/no-object" in about[f"ERROR: File {no_object} (/no-object)"]
+    assert ended.texts[-1].endswith(
+        "6 files not hashed: 1 deleted, 1 folder, 2 no such file, 1 no such object, 1 offline."
+    )
+
+
+async def test_an_object_that_changes_while_it_is_read_fails_and_gets_no_digest(
+    bench: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was pinned is read, or nothing is: S3 itself refuses another ETag."""
+    file_id = await bench.add(CONTENT)
+    pin = ObjectStore.pin
+
+    async def pin_what_was_before(self: ObjectStore, address: ObjectAddress) -> ObjectVersion:
+        return dataclasses.replace(await pin(self, address), etag='"of an older version"')
+
+    monkeypatch.setattr(ObjectStore, "pin", pin_what_was_before)
+    ended = await bench.run(file_ids=[file_id])
+
+    assert ended.status == "FAILED"
+    assert ended.texts[-1].endswith("1 file not hashed: 1 changed while reading.")
+    assert bench.platform.hashes(file_id) == {}
+
+
+@pytest.mark.parametrize(
+    ("s3_code", "counted"),
+    [
+        ("AccessDenied", "1 access denied"),
+        ("InvalidObjectState", "1 offline"),
+        ("ExpiredToken", "1 credentials"),
+    ],
+)
+async def test_what_s3_refuses_is_counted_by_its_reason(
+    bench_with: Any, settings: Settings, s3_code: str, counted: str
+) -> None:
+    """Access denied, cold storage and stale credentials are told apart."""
+
+    async def refuse(_: web.Request) -> web.Response:
+        body = f"<Error><Code>{s3_code}</Code><Message>no</Message></Error>"
+        return web.Response(status=403, text=body, content_type="application/xml")
+
+    refusing = web.Application()
+    refusing.router.add_route("*", "/{tail:.*}", refuse)
+    (storage_id,) = settings.storages
+    async with (
+        serve(refusing) as endpoint,
+        bench_with(changed(settings, "storages", **{storage_id: elsewhere(settings, endpoint)})) as bench,
+    ):
+        file_id = await bench.add(b"x")
+        ended = await bench.run(file_ids=[file_id])
+
+    assert ended.status == "FAILED"
+    assert ended.texts[-1].endswith(f"1 file not hashed: {counted}.")
+
+
+async def test_a_storage_without_credentials_is_said_to_have_none(
+    bench_with: Any, settings: Settings
+) -> None:
+    """Credentials never come with a payload; where the settings lack them, the message says so."""
+    async with bench_with(settings.model_copy(update={"storages": {}})) as bench:
+        ended = await bench.run(file_ids=[await bench.add(b"x")])
+
+    assert ended.texts[-1].endswith("1 file not hashed: 1 no credentials.")
+    assert f"no S3 credentials for storage {bench.platform.storage_id}" in ended.texts[0]
+
+
+async def test_credentials_for_aws_are_not_sent_to_an_endpoint_that_the_platform_names(
+    bench_with: Any, settings: Settings
+) -> None:
+    """Without an endpoint in the settings, the keys belong to AWS; another endpoint is refused."""
+    (storage_id,) = settings.storages
+    async with bench_with(changed(settings, "storages", **{storage_id: elsewhere(settings, None)})) as bench:
+        ended = await bench.run(file_ids=[await bench.add(b"x")])
+
+    assert ended.texts[-1].endswith("1 file not hashed: 1 endpoint not allowed.")
+
+
+async def test_a_file_named_by_id_and_by_path_is_hashed_once(bench: Any) -> None:
+    """Ids and paths may overlap; each file counts once."""
+    file_id = await bench.add(b"once", "once.bin")
+    path = bench.platform.store.file(file_id).fullpath
+
+    ended = await bench.run(file_ids=[file_id], paths=[path])
+
+    assert ended.texts[-1].startswith("Hashed 1 file, 4 bytes")
+    assert ended.status == "COMPLETED"
+
+
+async def test_what_the_platform_does_not_store_stays_a_message(bench_with: Any, settings: Settings) -> None:
+    """An algorithm without a name on the platform is told and not stored, and the job is COMPLETED."""
+    async with bench_with(changed(settings, "api", hash_names={"md5": "md5"})) as bench:
+        file_id = await bench.add(b"abc")
+        ended = await bench.run(file_ids=[file_id])
+
+    assert list(bench.platform.hashes(file_id)) == ["md5"]
+    assert any(text.startswith("File hash calculated: BLAKE3 - ") for text in ended.texts)
+    assert ended.status == "COMPLETED"
+
+
+async def test_a_hash_that_the_platform_refuses_fails_the_job(bench_with: Any, settings: Settings) -> None:
+    """A digest that is known but not stored is not a success."""
+    async with bench_with(changed(settings, "api", hash_names={"md5": "NO SUCH NAME"})) as bench:
+        file_id = await bench.add(b"abc")
+        ended = await bench.run(file_ids=[file_id], function_params={"algorithms": "md5"})
+
+    assert ended.status == "FAILED"
+    assert any(f"The md5 hash of file {file_id} was not stored" in text for text in ended.texts)
+
+
+async def test_a_bug_in_one_file_fails_that_file_and_never_leaves_the_job_running(
+    bench: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An error nobody thought of costs one file; its text, which may hold anything, is not sent."""
+
+    async def broken(*_: Any, **__: Any) -> None:
+        raise KeyError("a secret")
+
+    file_id = await bench.add(b"abc")
+    monkeypatch.setattr(file_run, "hash_object", broken)
+    ended = await bench.run(file_ids=[file_id])
+
+    assert ended.status == "FAILED"
+    assert ended.texts[-1].endswith("1 file not hashed: 1 internal error.")
+    assert "KeyError" in ended.texts[0]
+    assert not any("secret" in text for text in ended.texts)
+
+
+async def test_a_bug_outside_any_file_ends_the_job_failed(
+    bench: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever happens, the job does not stay RUNNING."""
+
+    def broken(*_: Any) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(run, "plan", broken)
+    ended = await bench.run()
+
+    assert (ended.end, ended.status) == (JobEnd.FAILED, "FAILED")
+    assert "ZeroDivisionError" in ended.texts[0]
+
+
+async def test_a_run_that_is_cancelled_ends_its_job_failed_first(
+    bench: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last status is written although the run was cancelled, even twice."""
+    reached = asyncio.Event()
+
+    async def endless(*_: Any, **__: Any) -> None:
+        reached.set()
+        await asyncio.Event().wait()
+
+    file_id = await bench.add(b"abc")
+    monkeypatch.setattr(file_run, "hash_object", endless)
+    job_id, payload = bench.platform.new_job(file_ids=[file_id])
+    running = asyncio.create_task(bench.runner.run(payload))
+    await reached.wait()
+    running.cancel()
+    await asyncio.sleep(0)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+
+    assert bench.platform.job(job_id).status == "FAILED"
+    assert "the worker was stopped" in bench.platform.messages(job_id)[0].message
+
+
+async def test_a_lane_that_dies_makes_its_object_be_read_again(
+    bench: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The digest is right, and the user sees nothing of it."""
+    file_id = await bench.add(CONTENT)
+    read = read_object
+    deaths = iter([True])
+
+    def kill_a_lane_first(*arguments: Any, **options: Any) -> Any:
+        if next(deaths, False):
+            pool = bench.runner._tools.lanes
+            os.kill(pool.lane_pids[0], signal.SIGKILL)
+            os.kill(pool.lane_pids[1], signal.SIGKILL)
+        return read(*arguments, **options)
+
+    monkeypatch.setattr(object_digests, "read_object", kill_a_lane_first)
+    ended = await bench.run(file_ids=[file_id], function_params={"algorithms": "xxh3-64 sha256"})
+
+    assert ended.status == "COMPLETED"
+    assert bench.platform.hashes(file_id)["sha256"] == hashlib.sha256(CONTENT).hexdigest()
+
+
+async def test_a_job_that_has_ended_is_left_as_it_is(bench: Any) -> None:
+    """A payload that comes again after its job's end changes nothing on the platform."""
+    file_id = await bench.add(b"abc")
+    job_id, payload = bench.platform.new_job(file_ids=[file_id])
+    first = bench.ended(job_id, await bench.runner.run(payload))
+
+    again = bench.ended(job_id, await bench.runner.run(payload))
+
+    assert again.end is JobEnd.LEFT
+    assert (again.status, again.texts) == (first.status, first.texts)
+
+
+async def test_a_payload_with_faults_fails_its_job_with_all_of_them(bench: Any) -> None:
+    """Where address, key and job can be read, the user is told what is wrong with the rest."""
+    job_id, payload = bench.platform.new_job()
+    payload["function_data"]["files"]["ids"] = [True, None]
+    payload["function_params"] = {"algorithms": 5}
+
+    ended = bench.ended(job_id, await bench.runner.run(payload))
+
+    assert ended.status == "FAILED"
+    assert "function_data.files.ids[0]" in ended.texts[0]
+    assert "function_data.files.ids[1]" in ended.texts[0]
+    assert "function_params.algorithms" in ended.texts[0]
+
+
+async def test_a_payload_that_names_nobody_to_tell_is_an_error(bench: Any) -> None:
+    """Without an address there is only the log."""
+    with pytest.raises(PayloadError):
+        await bench.runner.run({"function_data": {}})
+
+
+async def test_a_platform_that_the_settings_do_not_name_is_never_called(bench: Any) -> None:
+    """The key of a payload is sent to allowed hosts only."""
+    _, payload = bench.platform.new_job()
+    payload["api"]["url"] = "http://127.0.0.1:9"
+
+    with pytest.raises(HostNotAllowedError):
+        await bench.runner.run(payload)
+
+
+async def test_a_wrong_key_is_an_error_that_does_not_show_it(bench: Any) -> None:
+    """Nobody can be told, so the run raises; the key is not in the text."""
+    _, payload = bench.platform.new_job()
+    payload["api"]["key_user"] = "wrong-key-1234567890"
+
+    with pytest.raises(NotAuthorizedError) as caught:
+        await bench.runner.run(payload)
+
+    assert "wrong-key" not in str(caught.value)
+
+
+async def test_a_payload_without_files_means_its_container(bench: Any) -> None:
+    """Every file of the container is hashed; folders and deleted ones are passed over."""
+    store = bench.platform.store
+    own = store.add_container("Its own", bench.platform.storage_id)
+    store.add_file(own, "/folder", size_bytes=0, kind="FOLDER")
+    store.add_file(own, "/deleted", size_bytes=1, deleted=True)
+    elsewhere_id = await bench.add(b"one")
+    file_id = store.add_file(own, store.file(elsewhere_id).fullpath, size_bytes=3)
+    job_id, payload = bench.platform.new_job()
+    payload["function_data"]["container"]["id"] = own
+    payload["api"]["key_user"] = payload["api"]["key_root"]
+
+    ended = bench.ended(job_id, await bench.runner.run(payload))
+
+    assert ended.texts[-1].startswith("Hashed 1 file, 3 bytes")
+    assert bench.platform.hashes(file_id)["md5"] == hashlib.md5(b"one", usedforsecurity=False).hexdigest()
+
+
+async def test_many_files_are_hashed_at_once_and_each_is_right(bench: Any) -> None:
+    """Forty files over two lanes and four slots: no digest lands with another file."""
+    contents = [bytes([number]) * (number * 7001) for number in range(40)]
+    file_ids = [await bench.add(content) for content in contents]
+
+    ended = await bench.run(file_ids=file_ids)
+
+    assert ended.status == "COMPLETED"
+    assert [bench.platform.hashes(file_id)["sha256"] for file_id in file_ids] == [
+        hashlib.sha256(content).hexdigest() for content in contents
+    ]
+
+
+def changed(settings: Settings, section: str, **values: Any) -> Settings:
+    """Give settings that differ in one section."""
+    old = getattr(settings, section)
+    new = old | values if isinstance(old, dict) else old.model_copy(update=values)
+    return settings.model_copy(update={section: new})
+
+
+def elsewhere(settings: Settings, endpoint_url: str | None) -> StorageSettings:
+    """Give the access to the one storage with another endpoint."""
+    (access,) = settings.storages.values()
+    return access.model_copy(update={"endpoint_url": endpoint_url})

@@ -1,0 +1,76 @@
+"""The event loop's thread: it opens one resource, runs work for other threads, and ends clean."""
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from worker.queueing.loop_thread import LoopThread
+
+
+class Resource:
+    """Something that is open for a while."""
+
+    def __init__(self) -> None:
+        self.is_open = True
+
+
+@asynccontextmanager
+async def opening() -> AsyncIterator[Resource]:
+    """Open a resource and close it."""
+    resource = Resource()
+    yield resource
+    resource.is_open = False
+
+
+def test_work_runs_in_the_loops_thread_and_its_result_comes_back() -> None:
+    """A task's thread waits; the work is done elsewhere."""
+
+    async def where() -> int:
+        return threading.get_ident()
+
+    with LoopThread(opening) as loop:
+        assert loop.run(where()) != threading.get_ident()
+
+
+def test_an_error_of_the_work_is_raised_where_it_is_waited_for() -> None:
+    """A failed job is the task's failure, not the loop's."""
+
+    async def fail() -> None:
+        raise LookupError("no such thing")
+
+    async def succeed() -> str:
+        return "still here"
+
+    with LoopThread(opening) as loop:
+        with pytest.raises(LookupError, match="no such thing"):
+            loop.run(fail())
+
+        assert loop.run(succeed()) == "still here"
+
+
+def test_leaving_closes_the_resource_and_ends_the_thread() -> None:
+    """Nothing is left."""
+    with LoopThread(opening) as loop:
+        resource = loop.resource
+        assert resource.is_open
+
+    assert not resource.is_open
+    assert "event-loop" not in [thread.name for thread in threading.enumerate()]
+
+
+def test_a_resource_that_cannot_be_opened_is_an_error_at_the_entrance() -> None:
+    """The caller gets the reason, and no thread stays behind."""
+
+    @asynccontextmanager
+    async def failing() -> AsyncIterator[None]:
+        await asyncio.sleep(0)
+        raise OSError("no memory")
+        yield
+
+    with pytest.raises(OSError, match="no memory"), LoopThread(failing):
+        pass
+
+    assert "event-loop" not in [thread.name for thread in threading.enumerate()]

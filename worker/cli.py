@@ -1,0 +1,220 @@
+"""The command line. It reads and prints; the work is done below."""
+
+import asyncio
+import json
+import signal
+import sys
+import tempfile
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Annotated, Any, NoReturn, TypeVar
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from worker import __version__, settings
+from worker.observability import configure_logging
+
+# The work's own modules are imported where a command needs them: `--help` stays quick, and a worker's
+# image does without the local platform.
+
+FAILED = 1
+"""Exit status: done, but not all is as it should be."""
+UNUSABLE = 2
+"""Exit status: what was asked can't be begun."""
+INTERRUPTED = 130
+"""Exit status: stopped by Ctrl-C, as shells tell it."""
+
+ResultT = TypeVar("ResultT")
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
+Algorithms = Annotated[
+    str, typer.Option("--algorithms", metavar="NAME,…", help="Algorithms, with commas between them.")
+]
+
+app = typer.Typer(
+    name="hash-worker",
+    help="Hashes the files of a LIBSAFE Go platform: a payload in, digests, messages and an ended job out.",
+    no_args_is_help=True,
+    # They print local variables, and so keys.
+    pretty_exceptions_enable=False,
+)
+_out = Console(soft_wrap=True)
+_err = Console(stderr=True, soft_wrap=True)
+
+
+def main() -> None:
+    """Run the command line."""
+    app()
+
+
+@app.callback(invoke_without_command=True)
+def _options(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    if version:
+        _out.print(__version__)
+        raise typer.Exit
+
+
+@app.command()
+def demo(
+    paths: Annotated[
+        list[Path] | None, typer.Argument(metavar="[PATH]…", help="Files and folders; a sample if none.")
+    ] = None,
+    algorithms: Algorithms = "",
+    as_json: Json = False,
+) -> None:
+    """Run the main job on this machine: broker, S3, platform, one real worker; print the digests.
+
+    Nothing has to be installed or set, and nothing is left running. The exit status is 0 only if the job
+    ended COMPLETED.
+    """
+    from worker.local import demo_view
+    from worker.local.demo import run_demo
+    from worker.local.sample import make_sample
+
+    names = _algorithm_names(algorithms)
+    for path in paths or ():
+        if not path.exists():
+            _stop(f"{path}: there is no such file or folder.")
+    with tempfile.TemporaryDirectory(prefix="hash-worker-") as folder:
+        directory = Path(folder)
+        with demo_view.progress(_err) as show:
+            sources = paths or [make_sample(directory)]
+            result = _run(run_demo(directory, sources, names, show))
+    if as_json:
+        print(json.dumps(result.as_json(), ensure_ascii=False))  # noqa: T201 - rich would wrap and colour it
+    else:
+        demo_view.show_result(_out, result)
+    raise typer.Exit(0 if result.completed else FAILED)
+
+
+@app.command()
+def local(
+    paths: Annotated[
+        list[Path] | None, typer.Argument(metavar="[PATH]…", help="Files and folders to put on the platform.")
+    ] = None,
+) -> None:
+    """Run the platform on this machine, in the foreground: jobs API, S3 and broker, until Ctrl-C.
+
+    It prints where everything is, and how to run a worker and a job against it.
+    """
+    from worker.local.foreground import run_in_foreground
+
+    with tempfile.TemporaryDirectory(prefix="hash-worker-") as folder:
+        _run(run_in_foreground(Path(folder), paths or (), _out.print))
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def run(context: typer.Context) -> None:
+    """Run a Celery worker; more options of `celery worker` may follow."""
+    loaded = _settings()
+    configure_logging(loaded.log.level, loaded.log.format)
+    from worker.bootstrap import run_worker
+
+    try:
+        run_worker(loaded, context.args)
+    except settings.SettingsError as error:
+        _stop(str(error))
+
+
+@app.command()
+def enqueue(
+    payload: Annotated[Path, typer.Argument(metavar="FILE", help="A payload as JSON; - is standard input.")],
+    as_json: Json = False,
+) -> None:
+    """Put a payload on the queue and print the task's id."""
+    from kombu.exceptions import OperationalError
+
+    from worker.queueing.app import enqueue as put_on_queue
+    from worker.queueing.app import make_app
+
+    text = _read(payload)
+    job_id = _payload(text).address.job_id
+    broker_url = _settings().broker.url.get_secret_value()
+    try:
+        task_id = put_on_queue(make_app(broker_url), json.loads(text))
+    except OperationalError:
+        _stop("The broker did not take the payload; `hash-worker check` tells why.", FAILED)
+    _out.print_json(data={"job_id": job_id, "task_id": task_id}) if as_json else _out.print(task_id)
+
+
+@app.command()
+def check(
+    payload: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Try this payload's key and storage too.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Tell whether everything that a worker needs is there and right: one line each, status 1 if not."""
+    from worker.check import check as findings_of
+
+    loaded = _settings()
+    configure_logging("ERROR", loaded.log.format)
+    parsed = _payload(_read(payload)) if payload else None
+
+    async def look() -> list[dict[str, Any]]:
+        findings = []
+        async for finding in findings_of(loaded, parsed):
+            findings.append(finding.as_json())
+            if not as_json:
+                mark = "[green]ok[/]   " if finding.ok else "[red]wrong[/]"
+                _out.print(f"{mark} {escape(finding.part)}: {escape(finding.detail)}")
+        return findings
+
+    findings = _run(look())
+    if as_json:
+        _out.print_json(data=findings)
+    raise typer.Exit(0 if all(finding["ok"] for finding in findings) else FAILED)
+
+
+def _settings() -> settings.Settings:
+    try:
+        return settings.load()
+    except settings.SettingsError as error:
+        _stop(str(error))
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes()
+    except OSError as error:
+        _stop(f"{path} can't be read: {error.strerror}.")
+
+
+def _payload(text: bytes) -> Any:
+    from worker.libsafe.errors import PayloadError
+    from worker.libsafe.payload import Payload
+
+    try:
+        return Payload.parse(text)
+    except PayloadError as error:
+        _stop(str(error))
+
+
+def _algorithm_names(text: str) -> tuple[str, ...]:
+    from worker.hashing.algorithms import resolve
+    from worker.hashing.errors import UnknownAlgorithmError
+
+    names = [name for name in text.replace(",", " ").split() if name]
+    try:
+        return tuple(algorithm.name for algorithm in resolve(names)) if names else ()
+    except UnknownAlgorithmError as error:
+        _stop(str(error))
+
+
+def _run(work: Coroutine[Any, Any, ResultT]) -> ResultT:
+    """Run to the end; Ctrl-C and SIGTERM cancel the work, and what it has open is closed before we leave."""
+    from worker.local.errors import LocalError
+
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        return asyncio.run(work)
+    except KeyboardInterrupt:
+        _stop("Stopped; nothing is left running.", INTERRUPTED)
+    except LocalError as error:
+        _stop(str(error), FAILED)
+
+
+def _stop(reason: str, status: int = UNUSABLE) -> NoReturn:
+    _err.print(f"hash-worker: {reason}", markup=False, highlight=False)
+    raise typer.Exit(status)

@@ -1,0 +1,55 @@
+"""What can go wrong between bytes and digests.
+
+    HashingError
+    ├── trying again may help
+    │   └── LaneDiedError
+    └── trying again cannot help
+        ├── UnknownAlgorithmError
+        └── HasherFailedError
+
+Misuse by a caller, such as feeding more bytes than were announced, is a ValueError or a RuntimeError.
+"""
+
+from collections.abc import Iterable
+from typing import ClassVar
+
+
+class HashingError(Exception):
+    """Digests could not be made."""
+
+    code: ClassVar[str] = "hashing_failed"
+
+
+class UnknownAlgorithmError(HashingError):
+    """Somebody asked for an algorithm that the registry does not have."""
+
+    code = "unknown_algorithm"
+
+    def __init__(self, names: Iterable[str], known: Iterable[str]) -> None:
+        self.names = tuple(names)
+        self.known = tuple(known)
+        unknown = ", ".join(repr(name) for name in self.names)
+        super().__init__(f"There is no hash algorithm called {unknown}; choose from {', '.join(self.known)}.")
+
+
+class LaneDiedError(HashingError):
+    """A lane ended with a part of the work in hand; the object has to be hashed again from its first byte."""
+
+    code = "lane_died"
+
+    def __init__(self, pid: int, exit_status: int, advice: str = "hash the object again") -> None:
+        self.pid = pid
+        self.exit_status = exit_status
+        how = f"killed by signal {-exit_status}" if exit_status < 0 else f"exit status {exit_status}"
+        super().__init__(f"Hashing lane {pid} ended ({how}); {advice}.")
+
+
+class HasherFailedError(HashingError):
+    """A hasher raised an error of its own."""
+
+    code = "hasher_failed"
+
+    def __init__(self, algorithms: Iterable[str], reason: str) -> None:
+        self.algorithms = tuple(algorithms)
+        self.reason = reason
+        super().__init__(f"Hashing with {', '.join(self.algorithms)} failed: {reason}")

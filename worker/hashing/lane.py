@@ -1,0 +1,75 @@
+"""A lane: the process that hashes. It does what its parent orders, and ends when the parent is gone.
+
+lane_process.py runs it with five numbers: the descriptors of memory and socket, and the memory's measures.
+"""
+
+import signal
+import socket
+import sys
+from contextlib import suppress
+
+from worker.hashing import wire
+from worker.hashing.algorithms import ALGORITHMS, Hasher
+from worker.hashing.contexts import open_context
+from worker.hashing.memory import SharedMemory
+
+
+class Lane:
+    """The shared memory, and those hashers whose state can't live there, by their numbers."""
+
+    def __init__(self, memory: SharedMemory) -> None:
+        self._memory = memory
+        self._hashers: dict[int, Hasher] = {}
+
+    def perform(self, order: wire.Order) -> wire.Answer:
+        """Do what the order says; whatever a hasher raises becomes the answer."""
+        pieces = [self._memory.slot(slot)[:length] for slot, length in order.pieces]
+        digests = []
+        try:
+            for ref in order.hashers:
+                hasher = self._hasher(ref, start=order.start)
+                for piece in pieces:
+                    hasher.update(piece)
+                if order.end:
+                    digests.append(hasher.digest())
+                    self._hashers.pop(ref.number, None)
+        except Exception as error:  # noqa: BLE001 -- a library's error must cost one session, not the lane
+            for ref in order.hashers:
+                self._hashers.pop(ref.number, None)
+            return wire.Answer(b"", failure=f"{type(error).__name__}: {error}")
+        return wire.Answer(b"".join(digests))
+
+    def _hasher(self, ref: wire.HasherRef, *, start: bool) -> Hasher:
+        algorithm = ALGORITHMS[ref.algorithm]
+        if ref.cell is not None:
+            return open_context(algorithm, self._memory.cell(ref.cell), start=start)
+        if start:
+            self._hashers[ref.number] = algorithm.new()
+        return self._hashers[ref.number]
+
+    def __repr__(self) -> str:
+        return f"<Lane {len(self._hashers)} hashers of its own>"
+
+
+def serve(parent: socket.socket, memory: SharedMemory) -> None:
+    """Perform orders until the parent is gone, which may show in reading or in answering."""
+    lane = Lane(memory)
+    with suppress(ConnectionError), parent.makefile("rb") as orders:
+        parent.sendall(wire.READY)
+        while order := wire.read_order(orders):
+            parent.sendall(wire.encode_answer(lane.perform(order)))
+
+
+def main() -> None:
+    """Run one lane."""
+    # A service manager may signal every process of a service; how the lanes end is the parent's business.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    memory_fd, socket_fd, cell_count, slot_count, slot_bytes = map(int, sys.argv[1:])
+    memory = SharedMemory(memory_fd, cell_count=cell_count, slot_count=slot_count, slot_bytes=slot_bytes)
+    with socket.socket(fileno=socket_fd) as parent:
+        serve(parent, memory)
+
+
+if __name__ == "__main__":
+    main()

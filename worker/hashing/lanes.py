@@ -1,0 +1,222 @@
+"""The pool: it starts the lanes, hands out work, takes the answers, and replaces a lane that dies."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from typing import Self
+
+import structlog
+
+from worker.hashing.algorithms import Algorithm
+from worker.hashing.errors import HasherFailedError, HashingError, LaneDiedError
+from worker.hashing.lane_process import LaneProcess
+from worker.hashing.memory import SharedMemory
+from worker.hashing.scheduler import Scheduler
+from worker.hashing.session import Session
+from worker.hashing.slots import Slot, SlotRing
+from worker.hashing.streams import SessionState, Work
+from worker.hashing.wire import Answer
+
+# One that the lane does and one that waits: a lane never idles while an answer and the next order travel.
+_WORKS_PER_LANE = 2
+# 1 MiB of addresses; a session of four algorithms takes three or four.
+_CELLS = 4096
+# A lane is up in 50 ms; on a machine that swaps it may take seconds.
+_START_SECONDS = 60
+# So many lanes in a row that end before they are up mean that none ever will be.
+_FRUITLESS_STARTS = 3
+
+log = structlog.get_logger()
+
+
+class LanePool:
+    """Lanes, slots and the sessions that share them; an async context manager. It belongs to one event loop.
+
+    Memory: slot_count x slot_bytes, shared by all, and some 12 MB for each lane.
+
+    Args:
+        lane_count: how many processes hash; as many as there are cores.
+        slot_count: how many slots there are.
+        slot_bytes: the size of each.
+
+    Attributes:
+        slots: the ring to take slots from.
+    """
+
+    def __init__(self, lane_count: int, slot_count: int, slot_bytes: int) -> None:
+        if lane_count < 1:
+            raise ValueError(f"A pool of {lane_count} lanes cannot hash; it needs at least 1.")
+        self._memory = SharedMemory.create(cell_count=_CELLS, slot_count=slot_count, slot_bytes=slot_bytes)
+        views = [self._memory.slot(index) for index in range(slot_count)]
+        self.slots = SlotRing(slot_count, slot_bytes, views=views)
+        self._lane_count = lane_count
+        self._scheduler = Scheduler(lane_count, _CELLS)
+        self._lanes: list[LaneProcess] = []
+        self._fruitless_starts = 0
+        self._failure: LaneDiedError | None = None
+        self._up = asyncio.Event()
+
+    @property
+    def lane_pids(self) -> tuple[int, ...]:
+        """The process ids of the lanes, in the lanes' order."""
+        return tuple(lane.pid for lane in self._lanes)
+
+    async def start(self) -> None:
+        """Start the lanes and wait until all of them are up, some 50 ms.
+
+        Raises:
+            LaneDiedError: lanes end as soon as they start; what they wrote to standard error says why.
+            TimeoutError: a lane was not up within a minute.
+        """
+        try:
+            for index in range(self._lane_count):
+                self._lanes.append(self._start_lane(index))
+            async with asyncio.timeout(_START_SECONDS):
+                await self._up.wait()
+            self._check()
+        except BaseException:
+            await self.aclose()
+            raise
+
+    async def aclose(self) -> None:
+        """End the lanes and every session; a pool is not started again. Twice is fine."""
+        lanes, self._lanes = self._lanes, []
+        for lane in lanes:
+            failure = self._end(lane)
+            for session in self._scheduler.sessions:
+                self._fail(session, failure)
+            self._give_back(lane)
+        self.slots.close()
+        self._memory.close()
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    @asynccontextmanager
+    async def open_session(
+        self, algorithms: Sequence[Algorithm], size_bytes: int | None = None
+    ) -> AsyncIterator[Session]:
+        """Open a session for one object, to be used as `async with pool.open_session(...) as session`.
+
+        The block may be left at any time, also by an exception or cancellation; every slot that was fed goes
+        back to the ring, those that a lane still reads as soon as it has done with them.
+
+        Args:
+            algorithms: what to hash with, as `resolve` gives them.
+            size_bytes: the object's size if it is known, which saves a round trip at its end.
+
+        Raises:
+            LaneDiedError: the pool has given up because its lanes end as soon as they start.
+            RuntimeError: the pool is not running.
+        """
+        self._check()
+        state = self._scheduler.open(algorithms)
+        try:
+            yield Session(
+                state,
+                algorithms,
+                size_bytes,
+                scheduler=self._scheduler,
+                slots=self.slots,
+                dispatch=self._dispatch,
+            )
+        finally:
+            self._release(self._scheduler.abandon(state))
+            self._dispatch()
+
+    def _check(self) -> None:
+        if self._failure is not None:
+            raise self._failure
+        if not self._lanes:
+            raise RuntimeError("The pool has no lanes: it was not started, or was closed.")
+
+    def _start_lane(self, index: int) -> LaneProcess:
+        lane = LaneProcess(index, self._memory)
+        asyncio.get_running_loop().add_reader(lane.socket, self._receive, lane)
+        return lane
+
+    def _dispatch(self) -> None:
+        """Give work to every lane that has room, one work each before anyone gets a second."""
+        for most_works in range(1, _WORKS_PER_LANE + 1):
+            for lane in self._lanes:
+                has_room = lane.is_ready and len(lane.works) < most_works
+                if has_room and (work := self._scheduler.choose(lane.index)):
+                    lane.send(work)
+
+    def _receive(self, lane: LaneProcess) -> None:
+        try:
+            answers = lane.receive()
+        except EOFError:
+            self._replace(lane)
+        else:
+            for answer in answers:
+                self._take(lane, answer)
+        self._dispatch()
+
+    def _take(self, lane: LaneProcess, answer: Answer) -> None:
+        if not lane.is_ready:
+            lane.is_ready = True
+            self._fruitless_starts = 0
+            if all(other.is_ready for other in self._lanes):
+                self._up.set()
+            return
+        work = lane.works.popleft()
+        if answer.failure is not None:
+            names = [stream.algorithm.name for stream in work.streams]
+            self._fail(work.session, HasherFailedError(names, answer.failure))
+        elif work.end:
+            work.session.deliver(_split(work, answer.digests))
+        self._release(self._scheduler.settle(work))
+
+    def _replace(self, dead: LaneProcess) -> None:
+        """Fail the sessions that need what a dead lane had, and start another lane in its place."""
+        failure = self._end(dead)
+        lost = self._scheduler.lose(dead.index, dead.works)
+        for session in lost:
+            self._fail(session, failure)
+        self._give_back(dead)
+        log.warning("A hashing lane died", pid=dead.pid, exit_status=failure.exit_status, sessions=len(lost))
+        self._fruitless_starts += not dead.is_ready
+        if self._fruitless_starts < _FRUITLESS_STARTS:
+            with suppress(OSError):  # the system has no process or descriptor left for us
+                self._lanes[dead.index] = self._start_lane(dead.index)
+                return
+        self._give_up(dead, failure.exit_status)
+
+    def _give_up(self, dead: LaneProcess, exit_status: int) -> None:
+        """Fail every session, now and later, rather than let them wait for a lane that never comes."""
+        self._failure = LaneDiedError(dead.pid, exit_status, "no other could be started, see standard error")
+        self._lanes.remove(dead)
+        for session in self._scheduler.sessions:
+            self._fail(session, self._failure)
+        self._up.set()
+
+    def _end(self, lane: LaneProcess) -> LaneDiedError:
+        asyncio.get_running_loop().remove_reader(lane.socket)
+        return LaneDiedError(lane.pid, lane.kill())
+
+    def _give_back(self, dead: LaneProcess) -> None:
+        while dead.works:
+            self._release(self._scheduler.settle(dead.works.popleft()))
+
+    def _fail(self, session: SessionState, failure: HashingError) -> None:
+        session.fail(failure)
+        self._release(self._scheduler.abandon(session))
+
+    def _release(self, slots: Iterable[Slot]) -> None:
+        for slot in slots:
+            self.slots.release(slot)
+
+    def __repr__(self) -> str:
+        sessions = len(self._scheduler.sessions)
+        return f"<LanePool {len(self._lanes)} lanes, {sessions} sessions, {self.slots!r}>"
+
+
+def _split(work: Work, digests: bytes) -> Iterator[tuple[str, bytes]]:
+    for stream in work.streams:
+        digest, digests = digests[: stream.algorithm.digest_bytes], digests[stream.algorithm.digest_bytes :]
+        yield stream.algorithm.name, digest

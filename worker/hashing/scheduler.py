@@ -1,0 +1,173 @@
+"""Which lane does what next: plain decisions without I/O.
+
+Sessions take turns, so that a small object never waits for the end of a large one. In its turn a session
+gives its dearest stream that has something to do: an object can't pass its slowest algorithm, so that one
+must never wait. A busy stream goes on in the same lane, which keeps its order; an idle one goes on in any.
+"""
+
+from collections import deque
+from collections.abc import Iterable, Sequence
+from itertools import count
+
+from worker.hashing.algorithms import Algorithm
+from worker.hashing.contexts import is_shareable
+from worker.hashing.slots import Slot
+from worker.hashing.streams import Piece, SessionState, Stream, Work
+
+# One work is at most so many seconds of hashing (or one piece): so long that handing it out costs little
+# beside it, so short that the next session's turn comes soon.
+WORK_SECONDS = 0.008
+# The slots of a work come back when it is done, so a cheap algorithm must not take the whole ring at once.
+WORK_PIECES = 8
+# An object up to this size is one work for one lane, with all its algorithms.
+WHOLE_BYTES = 256 * 1024
+
+
+class Scheduler:
+    """The sessions of a pool and what each lane owes them.
+
+    Args:
+        lane_count: how many lanes there are.
+        cell_count: how many contexts fit into shared memory. Streams that find no free cell stay in one lane.
+    """
+
+    def __init__(self, lane_count: int, cell_count: int) -> None:
+        self._free_cells = list(range(cell_count))
+        self._numbers = count()
+        self._turns: deque[SessionState] = deque()
+        # What the streams that can't leave a lane cost it, in seconds per GB.
+        self._bound_costs = [0.0] * lane_count
+
+    @property
+    def sessions(self) -> tuple[SessionState, ...]:
+        """Every session that is not over yet."""
+        return tuple(self._turns)
+
+    def open(self, algorithms: Sequence[Algorithm]) -> SessionState:
+        """Begin a session."""
+        dearest_first = sorted(algorithms, key=lambda algorithm: -algorithm.cost)
+        session = SessionState(tuple(self._new_stream(algorithm) for algorithm in dearest_first))
+        self._turns.append(session)
+        return session
+
+    def feed(self, session: SessionState, slot: Slot, length: int) -> None:
+        """Queue the first `length` bytes of a slot for every stream of a session."""
+        piece = Piece(slot, length, streams_left=len(session.streams))
+        session.fed_bytes += length
+        for stream in session.streams:
+            stream.waiting.append(piece)
+
+    def choose(self, lane: int) -> Work | None:
+        """Take the next work for a lane; None if there is nothing that this lane may do."""
+        for _ in range(len(self._turns)):
+            session = self._turns[0]
+            self._turns.rotate(-1)
+            if work := _next_work(session, lane):
+                _hand_out(work, lane)
+                return work
+        return None
+
+    def settle(self, work: Work) -> list[Slot]:
+        """Note that a lane has done a work or is dead, and give the slots that nobody reads any more."""
+        for stream in work.streams:
+            stream.works_in_flight -= 1
+            if stream.cell is not None and not stream.works_in_flight:
+                stream.lane = None
+        self._retire(work.session)
+        return _read_once(work.pieces for _ in work.streams)
+
+    def abandon(self, session: SessionState) -> list[Slot]:
+        """Hand out no more of a session, and give the slots that no lane reads. Twice is fine.
+
+        What lanes have in hand is theirs until `settle`. A hasher that lives in a lane is ended like any
+        other, and nobody looks at its digest.
+        """
+        session.is_closed = True
+        slots = _read_once(stream.waiting for stream in session.streams)
+        for stream in session.streams:
+            stream.waiting.clear()
+            stream.is_ended = not stream.has_state_in_lane
+        session.settled.set()
+        self._retire(session)
+        return slots
+
+    def lose(self, lane: int, works: Iterable[Work]) -> list[SessionState]:
+        """Note that a lane is dead, and give the sessions that can't go on without what it had.
+
+        Args:
+            lane: which one.
+            works: what it had in hand; `settle` each of them as well.
+        """
+        lost = [work.session for work in works]
+        for session in self._turns:
+            for stream in session.streams:
+                if stream.lane == lane and stream.has_state_in_lane:
+                    stream.is_ended = True
+                    lost.append(session)
+        return list(dict.fromkeys(lost))
+
+    def _new_stream(self, algorithm: Algorithm) -> Stream:
+        if self._free_cells and is_shareable(algorithm):
+            return Stream(next(self._numbers), algorithm, cell=self._free_cells.pop(), lane=None)
+        lane = self._bound_costs.index(min(self._bound_costs))
+        self._bound_costs[lane] += algorithm.cost
+        return Stream(next(self._numbers), algorithm, cell=None, lane=lane)
+
+    def _retire(self, session: SessionState) -> None:
+        if not session.is_over or session not in self._turns:
+            return
+        self._turns.remove(session)
+        for stream in session.streams:
+            if stream.cell is not None:
+                self._free_cells.append(stream.cell)
+            elif stream.lane is not None:
+                self._bound_costs[stream.lane] -= stream.algorithm.cost
+
+    def __repr__(self) -> str:
+        return f"<Scheduler {len(self._turns)} sessions, {len(self._free_cells)} free cells>"
+
+
+def _next_work(session: SessionState, lane: int) -> Work | None:
+    if session.is_closed and session.fed_bytes <= WHOLE_BYTES and session.is_untouched:
+        pieces = tuple(session.streams[0].waiting)
+        return Work(session, session.streams, pieces, start=True, end=True)
+    for stream in session.streams:
+        may_run = stream.lane in (None, lane) and not stream.is_ended
+        if may_run and (stream.waiting or session.is_closed):
+            pieces = _first_pieces(stream)
+            end = session.is_closed and len(pieces) == len(stream.waiting)
+            return Work(session, (stream,), pieces, start=not stream.is_started, end=end)
+    return None
+
+
+def _first_pieces(stream: Stream) -> tuple[Piece, ...]:
+    bytes_left = WORK_SECONDS / stream.algorithm.cost * 1e9
+    pieces: list[Piece] = []
+    for piece in stream.waiting:
+        bytes_left -= piece.length
+        if pieces and (bytes_left < 0 or len(pieces) == WORK_PIECES):
+            break
+        pieces.append(piece)
+    return tuple(pieces)
+
+
+def _hand_out(work: Work, lane: int) -> None:
+    for stream in work.streams:
+        for _ in work.pieces:
+            stream.waiting.popleft()
+        stream.works_in_flight += 1
+        stream.is_started = True
+        stream.is_ended = work.end
+        if stream.cell is not None:
+            stream.lane = lane
+
+
+def _read_once(pieces_by_stream: Iterable[Iterable[Piece]]) -> list[Slot]:
+    """Count one reading of each piece by each stream; give the slots of those that were read by all."""
+    slots = []
+    for pieces in pieces_by_stream:
+        for piece in pieces:
+            piece.streams_left -= 1
+            if not piece.streams_left:
+                slots.append(piece.slot)
+    return slots

@@ -1,0 +1,56 @@
+"""The words in which a job speaks to the platform's users."""
+
+from collections.abc import Mapping
+
+from worker.libsafe.errors import PayloadError
+
+BYTES_PER_MB = 1_000_000
+
+
+def digest_message(label: str, hex_digest: str) -> str:
+    """Word one digest as the platform's own sample function does: `File hash calculated: MD5    - <hex>`."""
+    return f"File hash calculated: {label:<6} - {hex_digest}"
+
+
+def no_metadata_message(file_id: str) -> str:
+    """Say that a file has no metadata, as the platform's own sample function does."""
+    return f"File {file_id} has no metadata"
+
+
+def not_hashed_message(name: str, reason: str) -> str:
+    """Say which file has no digests and why."""
+    return f"{name} was not hashed: {reason}"
+
+
+def summary_message(
+    *, hashed_files: int, hashed_bytes: int, seconds: float, not_hashed: Mapping[str, int]
+) -> str:
+    """Sum a job up: files, bytes, seconds, MB/s (of 1,000,000 bytes), and how many files failed of what.
+
+    A job without files is 0 files and 0 bytes; its rate is 0.
+    """
+    rate = hashed_bytes / BYTES_PER_MB / seconds if seconds > 0 else 0.0
+    done = f"Hashed {_files(hashed_files)}, {hashed_bytes} bytes in {seconds:.2f} s, {rate:.1f} MB/s"
+    if not not_hashed:
+        return f"{done}."
+    counts = ", ".join(f"{count} {code.replace('_', ' ')}" for code, count in sorted(not_hashed.items()))
+    return f"{done}; {_files(sum(not_hashed.values()))} not hashed: {counts}."
+
+
+def hash_refused_message(file_id: str, algorithm: str, reason: str) -> str:
+    """Say that a digest is known, but the platform did not store it."""
+    return f"The {algorithm} hash of file {file_id} was not stored: {reason}"
+
+
+def unusable_payload_message(error: PayloadError) -> str:
+    """Tell the faults of a payload that could at least be answered."""
+    return f"The job can't run: {error}"
+
+
+def broken_off_message(reason: str) -> str:
+    """Say that a job ended early, with files that were not looked at."""
+    return f"The job was broken off: {reason}"
+
+
+def _files(count: int) -> str:
+    return "1 file" if count == 1 else f"{count} files"

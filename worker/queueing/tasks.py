@@ -1,0 +1,43 @@
+"""The one task: a payload is run as a job."""
+
+from collections.abc import Callable
+from typing import Any
+
+import structlog
+from celery import Celery, Task
+
+from worker.libsafe.errors import LibsafeError, PlatformBusyError, PlatformUnreachableError
+from worker.queueing.app import ARGUMENTS_SHOWN, TASK
+
+# While the platform is away its jobs come back to the queue: a minute apart, for a day.
+_COUNTDOWN_SECONDS = 60
+_RETRIES = 24 * 60
+
+_log = structlog.get_logger(__name__)
+
+
+def register(app: Celery, run_job: Callable[[Any], object]) -> None:
+    """Make `worker.hash_files` run jobs.
+
+    The message is acknowledged when the task is over, so a worker that dies leaves it on the queue.
+
+    Args:
+        app: The application.
+        run_job: Runs one payload to its job's end, and returns how it ended.
+    """
+
+    # Celery's own limit of retries would end in an error that quotes the payload, so it is off.
+    @app.task(name=TASK, bind=True, max_retries=None, shared=False)  # type: ignore[untyped-decorator]  # Celery has no types
+    def hash_files(self: Task, document: Any) -> None:
+        attempt = self.request.retries + 1
+        with structlog.contextvars.bound_contextvars(task_id=self.request.id, attempt=attempt):
+            try:
+                _log.info("The task is over", end=str(run_job(document)))
+            except (PlatformBusyError, PlatformUnreachableError) as error:
+                if attempt > _RETRIES:
+                    _log.error("The job was given up", reason=str(error))
+                    return
+                _log.warning("The job waits for the platform", reason=str(error))
+                raise self.retry(countdown=_COUNTDOWN_SECONDS, argsrepr=ARGUMENTS_SHOWN) from None
+            except LibsafeError as error:
+                _log.error("The job was given up", reason=str(error))

@@ -1,0 +1,1 @@
+"""S3 to slots: the pinned object version, its ranges, and the reader with its retries."""

@@ -1,0 +1,106 @@
+"""From the errors of botocore and aiohttp to ours: the tables, and what applies them."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import aiohttp
+from botocore import exceptions as botocore_errors
+from botocore.parsers import ResponseParserError
+
+from worker.storage import errors
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+# The error codes of S3 (https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html) in our words.
+_BY_CODE: dict[str, type[errors.StorageError]] = {
+    "NoSuchKey": errors.NoSuchObjectError,
+    "NoSuchVersion": errors.NoSuchObjectError,
+    "KeyTooLongError": errors.NoSuchObjectError,
+    "NoSuchBucket": errors.NoSuchBucketError,
+    "InvalidBucketName": errors.NoSuchBucketError,
+    "AccessDenied": errors.AccessDeniedError,
+    "InvalidAccessKeyId": errors.CredentialsError,
+    "SignatureDoesNotMatch": errors.CredentialsError,
+    "ExpiredToken": errors.CredentialsError,
+    "InvalidToken": errors.CredentialsError,
+    "TokenRefreshRequired": errors.CredentialsError,
+    "RequestTimeTooSkewed": errors.CredentialsError,
+    "PreconditionFailed": errors.ObjectChangedError,
+    "InvalidRange": errors.ObjectChangedError,
+    "InvalidObjectState": errors.ObjectOfflineError,
+    "RequestTimeout": errors.StorageBusyError,
+    "SlowDown": errors.StorageBusyError,
+}
+# Where the code says nothing: an answer to HEAD has no body, hence no code but its status.
+_BY_STATUS: dict[int, type[errors.StorageError]] = {
+    401: errors.CredentialsError,
+    403: errors.AccessDeniedError,
+    404: errors.NoSuchObjectError,
+    405: errors.NoSuchObjectError,  # the version is a delete marker
+    412: errors.ObjectChangedError,
+    416: errors.ObjectChangedError,  # the object has become shorter
+    429: errors.StorageBusyError,
+    500: errors.StorageBusyError,
+    502: errors.StorageBusyError,
+    503: errors.StorageBusyError,
+    504: errors.StorageBusyError,
+}
+# What the libraries raise when there is no answer, or no whole one; the first row that fits counts.
+_BY_EXCEPTION: tuple[tuple[tuple[type[Exception], ...], type[errors.StorageError]], ...] = (
+    ((botocore_errors.ReadTimeoutError, TimeoutError), errors.ReadStalledError),
+    ((botocore_errors.ParamValidationError,), errors.NoSuchBucketError),
+    ((ResponseParserError,), errors.WrongAnswerError),
+    (
+        (
+            botocore_errors.ConnectionError,
+            botocore_errors.HTTPClientError,
+            botocore_errors.IncompleteReadError,
+            aiohttp.ClientError,  # ClientPayloadError passes through aiobotocore as it is
+            OSError,
+        ),
+        errors.StorageUnreachableError,
+    ),
+)
+_EXCEPTIONS = tuple(kind for kinds, _ in _BY_EXCEPTION for kind in kinds)
+
+# Enough of a library's message for people; a server's text may be long.
+_DETAIL_CHARACTERS = 200
+
+
+@contextmanager
+def our_errors(where: str) -> Iterator[None]:
+    """Turn what the libraries raise into our errors, by the tables at the top."""
+    try:
+        yield
+    except botocore_errors.ClientError as error:
+        raise _from_answer(where, error) from error
+    except _EXCEPTIONS as error:
+        within = getattr(error, "kwargs", {}).get("error", error)
+        if isinstance(within, aiohttp.TooManyRedirects):
+            raise errors.WrongAnswerError(where, f"status {within.status}, a redirect") from error
+        ours = next(ours for kinds, ours in _BY_EXCEPTION if isinstance(error, kinds))
+        # Without botocore's wrapping, which would repeat the whole URL.
+        raise ours(where, _first_line(within)) from error
+
+
+def _from_answer(where: str, error: botocore_errors.ClientError) -> errors.StorageError:
+    code = error.response["Error"].get("Code", "")
+    status = _status_of(error)
+    ours = _BY_CODE.get(code) or _BY_STATUS.get(status, errors.WrongAnswerError)
+    return ours(where, f"status {status}" if code in {"", str(status)} else f"{code}, status {status}")
+
+
+def _status_of(error: botocore_errors.ClientError) -> int:
+    return error.response["ResponseMetadata"]["HTTPStatusCode"]
+
+
+def is_busy(error: botocore_errors.ClientError) -> bool:
+    """Tell an answer that may be another one in a moment from one that will stay."""
+    return _BY_STATUS.get(_status_of(error)) is errors.StorageBusyError
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or "timed out").splitlines()[0][:_DETAIL_CHARACTERS]
