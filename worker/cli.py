@@ -206,7 +206,8 @@ def _run(work: Coroutine[Any, Any, ResultT]) -> ResultT:
     """Run to the end; Ctrl-C and SIGTERM cancel the work, and what it has open is closed before we leave."""
     from worker.local.errors import LocalError
 
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # asyncio turns SIGINT, and no other signal, into a cancellation of the work.
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     try:
         return asyncio.run(work)
     except KeyboardInterrupt:

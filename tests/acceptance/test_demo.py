@@ -56,6 +56,20 @@ def test_odd_names_and_contents_get_the_digests_that_coreutils_gives(
     assert document["messages"][-1].keys() == {"type", "text", "file_id"}
 
 
+def test_two_files_of_one_name_are_two_files(hash_worker: Any, tmp_path: Path) -> None:
+    """Whoever names both wants both."""
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "x.txt").write_text(folder, encoding="utf-8")
+
+    done = hash_worker("demo", "--json", "--algorithms", "md5", "a/x.txt", "b/x.txt")
+
+    assert [(file["path"], file["hashes"]["md5"]) for file in json.loads(done.stdout)["files"]] == [
+        ("x.txt", "0cc175b9c0f1b6a831c399e269772661"),
+        ("2/x.txt", "92eb5ffee6ae2fec3ad71c777531578f"),
+    ]
+
+
 def test_the_sample_is_hashed_with_nothing_given(hash_worker: Any) -> None:
     """An empty file, one byte, a text, 8 MiB, one byte more and 64 MiB; the end is COMPLETED."""
     done = hash_worker("demo", "--algorithms", "md5,xxh3-64")

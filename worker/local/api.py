@@ -7,6 +7,7 @@ message costs 40 µs of it there, no more than the way to a thread and back.
 import hashlib
 import json
 import re
+import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
@@ -162,8 +163,10 @@ async def _always_an_envelope(
         if "Allow" in error.headers:
             answer.headers["Allow"] = error.headers["Allow"]
         return answer
-    except Exception:
-        log.exception("request failed", method=request.method, path=request.path)
+    except Exception as error:  # noqa: BLE001 - whatever it is, the client gets an envelope
+        # As text, since a renderer may add the frames' variables, and one of them is the key.
+        trace = "".join(traceback.format_exception(error))
+        log.error("request failed", method=request.method, path=request.path, trace=trace)  # noqa: TRY400 - the same
         return _failed(HTTPStatus.INTERNAL_SERVER_ERROR, "The local platform has a bug: see its log.")
 
 

@@ -52,7 +52,9 @@ class Broker:
         self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         # Not on the command line and not in a file: there the password could be read.
         self._child = ChildProcess(
-            [binary, "-"], log_path=self._directory / "valkey.log", stdin=self._config().encode()
+            [binary, "--dir", self._directory.absolute(), "-"],
+            log_path=self._directory / "valkey.log",
+            stdin=self._config().encode(),
         )
         await self._child.start(self._answers, timeout_seconds=_TIMEOUT_SECONDS)
 
@@ -65,7 +67,6 @@ class Broker:
         return (
             f"port {self._port}\n"
             "bind 127.0.0.1\n"
-            f'dir "{self._directory.absolute()}"\n'
             'save ""\n'
             "appendonly yes\n"
             "maxmemory-policy noeviction\n"  # a broker that forgets messages would lose jobs

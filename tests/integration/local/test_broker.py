@@ -53,6 +53,16 @@ async def test_the_password_shows_nowhere(broker: Broker, tmp_path: Path) -> Non
     assert password.decode() not in repr(broker)
 
 
+async def test_an_odd_folder_serves(tmp_path: Path, children: Callable[[], set[int]]) -> None:
+    """The server's own configuration has quoting rules; a folder's name meets none of them."""
+    broker = Broker(tmp_path / "an \"odd\" \\ 'folder' ü")
+
+    await broker.start()
+    await broker.stop()
+
+    assert (tmp_path / "an \"odd\" \\ 'folder' ü" / "appendonlydir").is_dir()
+
+
 async def test_only_its_owner_may_look_into_its_folder(broker: Broker, tmp_path: Path) -> None:
     """Queued payloads carry keys."""
     assert (tmp_path / "broker").stat().st_mode & 0o777 == 0o700

@@ -198,7 +198,7 @@ async def test_a_platform_that_is_killed_leaves_nothing_behind(tmp_path: Path) -
         "        await asyncio.Event().wait()\n"
         "asyncio.run(main())\n"
     )
-    with subprocess.Popen(  # noqa: ASYNC220, S603 - nothing else runs in this loop; the code is ours
+    with subprocess.Popen(  # noqa: ASYNC220 - nothing else runs in this loop; the code is ours
         [sys.executable, "-c", code, str(tmp_path / "platform")], stdout=subprocess.PIPE, text=True
     ) as parent:
         assert parent.stdout is not None

@@ -204,7 +204,7 @@ async def test_children_end_with_a_parent_that_is_killed(tmp_path: Path) -> None
         "    await asyncio.sleep(600)\n"
         "asyncio.run(main())\n"
     )
-    with subprocess.Popen(  # noqa: ASYNC220, S603 - nothing else runs in this loop; the code is ours
+    with subprocess.Popen(  # noqa: ASYNC220 - nothing else runs in this loop; the code is ours
         [sys.executable, "-c", code, str(tmp_path / "log")], stdout=subprocess.PIPE, text=True
     ) as parent:
         assert parent.stdout is not None

@@ -1,0 +1,208 @@
+"""`hash-worker run`, `enqueue` and `check` against a real broker, a real S3 server and a real jobs API."""
+
+import asyncio
+import json
+import os
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from worker.local.models import ENDED
+from worker.local.platform import LocalPlatform
+from worker.local.processes import ChildProcess
+from worker.queueing.app import enqueue, make_app
+
+
+@pytest_asyncio.fixture
+async def worker(environment: dict[str, str], tmp_path: Path) -> AsyncIterator[ChildProcess]:
+    """Run one worker process."""
+    process = ChildProcess(
+        [sys.executable, "-m", "worker", "run"], env=environment, log_path=tmp_path / "worker.log"
+    )
+    await process.start()
+    yield process
+    await process.stop()
+
+
+async def end_of(platform: LocalPlatform, job_id: str, worker: ChildProcess) -> str:
+    """Wait for a job's end; the test's own time limit bounds it."""
+    while platform.job(job_id).status not in ENDED:
+        assert worker.pid, worker.log_tail()
+        await asyncio.sleep(0.02)
+    return str(platform.job(job_id).status)
+
+
+async def test_a_payload_that_is_enqueued_by_command_is_run_by_the_worker(
+    platform: LocalPlatform,
+    worker: ChildProcess,
+    hash_worker: Any,
+    environment: dict[str, str],
+    tmp_path: Path,
+) -> None:
+    """From standard input over the broker to the hashes; no key is in any log on the way."""
+    (tmp_path / "file.txt").write_bytes(b"abc")
+    file_ids = await platform.add_path(tmp_path / "file.txt")
+    job_id, payload = platform.new_job(file_ids=file_ids)
+
+    told = await asyncio.to_thread(
+        hash_worker, "enqueue", "-", "--json", env=environment, stdin=json.dumps(payload)
+    )
+
+    assert json.loads(told.stdout)["job_id"] == job_id
+    assert await end_of(platform, job_id, worker) == "COMPLETED"
+    assert platform.hashes(file_ids[0])["md5"] == "900150983cd24fb0d6963f7d28e17f72"
+    await worker.stop()
+    assert worker.exit_status == 0
+    log = (tmp_path / "worker.log").read_text(encoding="utf-8")
+    assert "The task is over" in log
+    for key in (payload["api"]["key_user"], payload["api"]["key_root"], platform.broker_url.split("@")[0]):
+        assert key not in log + told.stdout + told.stderr
+
+
+async def test_a_faulty_payload_from_another_producer_fails_its_job(
+    platform: LocalPlatform, worker: ChildProcess
+) -> None:
+    """What comes past `enqueue` is checked by the worker, and the user is told on the platform."""
+    job_id, payload = platform.new_job()
+    payload["function_data"]["files"]["ids"] = [None]
+
+    await asyncio.to_thread(enqueue, make_app(platform.broker_url), payload)
+
+    assert await end_of(platform, job_id, worker) == "FAILED"
+    assert "function_data.files.ids[0]" in platform.messages(job_id)[0].message
+
+
+async def test_a_message_without_sense_does_not_stop_the_worker(
+    platform: LocalPlatform, worker: ChildProcess
+) -> None:
+    """The next job is run as if nothing had been."""
+    app = make_app(platform.broker_url)
+    job_id, payload = platform.new_job(file_ids=["1"])
+
+    for nonsense in ({}, {"api": {"url": "file:///etc/passwd"}}, payload):
+        await asyncio.to_thread(enqueue, app, nonsense)
+
+    assert await end_of(platform, job_id, worker) == "FAILED"
+    assert platform.messages(job_id)[-1].message.endswith("1 file not hashed: 1 no such file.")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
+async def test_a_worker_that_is_killed_leaves_no_lane(worker: ChildProcess, platform: LocalPlatform) -> None:
+    """Lanes end when their parent is gone, however it went."""
+    job_id, payload = platform.new_job(file_ids=["1"])
+    await asyncio.to_thread(enqueue, make_app(platform.broker_url), payload)
+    await end_of(platform, job_id, worker)
+    assert worker.pid
+    lanes = [
+        int(pid)
+        for task in Path(f"/proc/{worker.pid}/task").iterdir()
+        for pid in (task / "children").read_text(encoding="ascii").split()
+    ]
+    os.kill(worker.pid, 9)
+    await worker.wait()
+
+    while any(Path(f"/proc/{pid}").exists() for pid in lanes):
+        await asyncio.sleep(0.02)
+
+    assert len(lanes) == os.cpu_count()
+
+
+async def test_enqueue_tells_every_fault_of_a_payload_and_puts_nothing_on_the_queue(
+    hash_worker: Any, environment: dict[str, str], tmp_path: Path
+) -> None:
+    """Exit status 2 and a line for each fault, by its path in the document."""
+    (tmp_path / "payload.json").write_text(
+        '{"api": {"url": "ftp://x"}, "function_data": {}}', encoding="utf-8"
+    )
+
+    done = await asyncio.to_thread(hash_worker, "enqueue", tmp_path / "payload.json", env=environment)
+
+    assert (done.returncode, done.stdout) == (2, "")
+    for path in ("api.url", "api.key_user", "function_data.job"):
+        assert f"  {path} " in done.stderr
+
+
+async def test_enqueue_without_a_broker_says_so(hash_worker: Any, platform: LocalPlatform) -> None:
+    """Exit status 1, one sentence, no traceback; nothing is pretended to be queued."""
+    _, payload = platform.new_job()
+    away = dict(os.environ) | {"HASH_WORKER_BROKER__URL": "redis://127.0.0.1:9/0"}
+
+    done = await asyncio.to_thread(hash_worker, "enqueue", "-", env=away, stdin=json.dumps(payload))
+
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "The broker did not take the payload" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+async def test_check_finds_everything_right(
+    hash_worker: Any, platform: LocalPlatform, environment: dict[str, str], tmp_path: Path
+) -> None:
+    """One line each, exit status 0; with a payload its key and storage are tried as well."""
+    _, payload = platform.new_job()
+    (tmp_path / "payload.json").write_text(json.dumps(payload), encoding="utf-8")
+
+    done = await asyncio.to_thread(
+        hash_worker, "check", "--payload", tmp_path / "payload.json", env=environment
+    )
+
+    assert done.returncode == 0, done.stdout
+    lines = done.stdout.splitlines()
+    assert [line.split(":")[0] for line in lines] == [
+        "ok    broker",
+        "ok    lanes",
+        f"ok    S3 {platform.storage_id}",
+        f"ok    API {platform.api_url.removeprefix('http://').split(':')[0]}",
+        "ok    job 1",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "part", "told"),
+    [
+        ("HASH_WORKER_BROKER__URL", "redis://:wrong-password@{broker}/0", "broker", "refuses the password"),
+        ("HASH_WORKER_BROKER__URL", "redis://127.0.0.1:9/0", "broker", "does not answer"),
+        ("HASH_WORKER_STORAGES__1__ENDPOINT_URL", "http://127.0.0.1:9", "S3 1", "cannot be reached"),
+        ("HASH_WORKER_STORAGES__1__BUCKET", "no-such-bucket", "S3 1", "There is no bucket"),
+        ("HASH_WORKER_API__ALLOWED_HOSTS", '["127.0.0.1:9"]', "API 127.0.0.1:9", "does not answer"),
+    ],
+)
+async def test_check_names_what_is_wrong_and_shows_no_secret(
+    hash_worker: Any,
+    platform: LocalPlatform,
+    environment: dict[str, str],
+    variable: str,
+    value: str,
+    part: str,
+    told: str,
+) -> None:
+    """Exit status 1; the other lines stay right."""
+    broker = platform.broker_url.split("@")[1].split("/")[0]
+
+    done = await asyncio.to_thread(
+        hash_worker, "check", "--json", env=environment | {variable: value.format(broker=broker)}
+    )
+
+    wrong = {finding["part"]: finding["detail"] for finding in json.loads(done.stdout) if not finding["ok"]}
+    assert done.returncode == 1
+    assert list(wrong) == [part]
+    assert told in wrong[part]
+    assert "wrong-password" not in done.stdout + done.stderr
+    assert platform.s3_secret_key not in done.stdout + done.stderr
+
+
+async def test_a_wrong_setting_stops_the_worker_at_its_start(
+    hash_worker: Any, environment: dict[str, str]
+) -> None:
+    """Exit status 2 and a sentence that names the setting."""
+    wrong = environment | {"HASH_WORKER_HASHING__ALGORITHMS": '["md6"]'}
+
+    done = await asyncio.to_thread(hash_worker, "run", env=wrong)
+
+    assert done.returncode == 2
+    assert "hashing.algorithms" in done.stderr
+    assert "md6" in done.stderr
+    assert "Traceback" not in done.stderr
