@@ -82,10 +82,9 @@ class LanePool:
         """End the lanes and every session; a pool is not started again. Twice is fine."""
         lanes, self._lanes = self._lanes, []
         for lane in lanes:
-            failure = self._end(lane)
+            failure = self._bury(lane)
             for session in self._scheduler.sessions:
                 self._fail(session, failure)
-            self._give_back(lane)
         self.slots.close()
         self._memory.close()
 
@@ -173,13 +172,8 @@ class LanePool:
         self._release(self._scheduler.settle(work))
 
     def _replace(self, dead: LaneProcess) -> None:
-        """Fail the sessions that need what a dead lane had, and start another lane in its place."""
-        failure = self._end(dead)
-        lost = self._scheduler.lose(dead.index, dead.works)
-        for session in lost:
-            self._fail(session, failure)
-        self._give_back(dead)
-        log.warning("A hashing lane died", pid=dead.pid, exit_status=failure.exit_status, sessions=len(lost))
+        failure = self._bury(dead)
+        log.warning("A hashing lane died", pid=failure.pid, exit_status=failure.exit_status)
         self._fruitless_starts += not dead.is_ready
         if self._fruitless_starts < _FRUITLESS_STARTS:
             with suppress(OSError):  # the system has no process or descriptor left for us
@@ -195,13 +189,15 @@ class LanePool:
             self._fail(session, self._failure)
         self._up.set()
 
-    def _end(self, lane: LaneProcess) -> LaneDiedError:
+    def _bury(self, lane: LaneProcess) -> LaneDiedError:
+        """End a lane, fail the sessions that can't go on without what it had, and take back its slots."""
         asyncio.get_running_loop().remove_reader(lane.socket)
-        return LaneDiedError(lane.pid, lane.kill())
-
-    def _give_back(self, dead: LaneProcess) -> None:
-        while dead.works:
-            self._release(self._scheduler.settle(dead.works.popleft()))
+        failure = LaneDiedError(lane.pid, lane.kill())
+        for session in self._scheduler.lose(lane.index, lane.works):
+            self._fail(session, failure)
+        while lane.works:
+            self._release(self._scheduler.settle(lane.works.popleft()))
+        return failure
 
     def _fail(self, session: SessionState, failure: HashingError) -> None:
         session.fail(failure)
