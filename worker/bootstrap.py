@@ -25,7 +25,8 @@ from worker.queueing.app import QUEUE, make_app
 from worker.queueing.loop_thread import LoopThread
 from worker.queueing.tasks import register
 from worker.settings import ApiSettings, ReadingSettings, Settings, SettingsError, StorageSettings
-from worker.storage.store import ObjectStore, StoreAccess, StoreLimits
+from worker.storage.access import StoreAccess, StoreLimits
+from worker.storage.store import ObjectStore
 
 # A slot holds a range that is being read, so more connections than slots serve only HEAD requests.
 _CONNECTIONS_BESIDE_SLOTS = 8

@@ -105,15 +105,14 @@ class FileRun:
             file_id=record.id,
             path=record.path,
         )
-        version = await store.pin(ObjectAddress(storage.bucket, key))
-        digests = await hash_object(
+        hashed = await hash_object(
             store,
-            version,
+            ObjectAddress(storage.bucket, key),
             self._lanes,
             self._algorithms,
             ranges_in_flight=self._ranges_in_flight,
         )
-        return HashedFile(record, metadata, version.size_bytes, digests)
+        return HashedFile(record, metadata, hashed.version.size_bytes, hashed.by_name)
 
     async def _storage(self, container_id: str) -> Storage:
         """Ask for a container's storage once, however many files want it at the same time."""

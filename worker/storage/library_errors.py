@@ -1,4 +1,4 @@
-"""From the errors of botocore and aiohttp to ours: the tables, and what applies them."""
+"""From the errors of botocore, aiohttp and HTTP itself to ours: the tables, and what applies them."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from botocore import exceptions as botocore_errors
 from botocore.parsers import ResponseParserError
 
 from worker.storage import errors
+from worker.storage.http_head import MalformedAnswerError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -52,7 +53,7 @@ _BY_STATUS: dict[int, type[errors.StorageError]] = {
 _BY_EXCEPTION: tuple[tuple[tuple[type[Exception], ...], type[errors.StorageError]], ...] = (
     ((botocore_errors.ReadTimeoutError, TimeoutError), errors.ReadStalledError),
     ((botocore_errors.ParamValidationError,), errors.NoSuchBucketError),
-    ((ResponseParserError,), errors.WrongAnswerError),
+    ((ResponseParserError, MalformedAnswerError), errors.WrongAnswerError),
     (
         (
             botocore_errors.ConnectionError,
@@ -87,8 +88,17 @@ def our_errors(where: str) -> Iterator[None]:
 
 
 def _from_answer(where: str, error: botocore_errors.ClientError) -> errors.StorageError:
-    code = error.response["Error"].get("Code", "")
-    status = _status_of(error)
+    return refusal(where, _status_of(error), error.response["Error"].get("Code", ""))
+
+
+def refusal(where: str, status: int, code: str) -> errors.StorageError:
+    """Make the error of an answer that is none of bytes, by the tables at the top.
+
+    Args:
+        where: The object or the bucket.
+        status: Of the answer.
+        code: S3's own, from the answer's body; empty if it has none.
+    """
     ours = _BY_CODE.get(code) or _BY_STATUS.get(status, errors.WrongAnswerError)
     return ours(where, f"status {status}" if code in {"", str(status)} else f"{code}, status {status}")
 

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
-from worker.storage.errors import InvalidAddressError
-
-if TYPE_CHECKING:
-    from datetime import datetime
+from worker.storage.errors import InvalidAddressError, WrongAnswerError
 
 _SCHEME = "s3://"
 _VERSION_MARK = "?versionId="
@@ -75,19 +72,26 @@ class ObjectVersion:
         etag: As sent, quotes included; a sign of change and nothing more, it is no MD5.
         size_bytes: 0 for an empty object, which has no range.
         storage_class: `STANDARD` where the storage names none.
-        last_modified: None where the storage does not tell.
     """
 
     address: ObjectAddress
     etag: str
     size_bytes: int
     storage_class: str = "STANDARD"
-    last_modified: datetime | None = None
 
 
-def is_strong_etag(etag: str) -> bool:
-    """Tell whether an ETag can pin an object: If-Match never matches a weak one (RFC 9110, 13.1.1)."""
-    return bool(etag) and not etag.startswith("W/")
+def check_etag(address: ObjectAddress, etag: str | None) -> str:
+    """Let only a strong ETag through: If-Match never matches a weak one (RFC 9110, 13.1.1).
+
+    Size and time alone do not show a change within one second, and a digest over two versions must never
+    come to be. An object that fits one answer is no exception: the retry of a broken body needs the pin too.
+
+    Raises:
+        WrongAnswerError: There is none, or it is weak.
+    """
+    if not etag or etag.startswith("W/"):
+        raise WrongAnswerError(str(address), "no strong ETag, so a change could not be seen")
+    return etag
 
 
 def is_offline(storage_class: str, archive_status: str, restore: str) -> bool:

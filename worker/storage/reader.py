@@ -5,16 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Generic, Protocol, Self, TypeVar
 
-from worker.storage.ranges import plan_ranges
+from worker.storage.object_version import ObjectAddress, ObjectVersion
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-    from contextlib import AbstractAsyncContextManager
+    from collections.abc import Awaitable, Callable
     from types import TracebackType
-
-    from worker.storage.object_version import ObjectVersion
 
 
 class Slot(Protocol):
@@ -39,7 +37,12 @@ class Slots(Protocol[SlotT]):
 
 
 class RangeSource(Protocol):
-    """What can fill memory with a range of an object version."""
+    """What can fill memory with the bytes of an object version."""
+
+    async def read_first(
+        self, address: ObjectAddress, destination: memoryview, on_pinned: Callable[[ObjectVersion], None]
+    ) -> None:
+        """Pin what is there, tell it, and fill the destination with its first bytes; or raise."""
 
     async def read_range(self, version: ObjectVersion, start: int, destination: memoryview) -> None:
         """Fill the whole destination with the bytes from `start`, or raise."""
@@ -48,17 +51,20 @@ class RangeSource(Protocol):
 @dataclass(frozen=True, slots=True)
 class _RangeUnderWay(Generic[SlotT]):
     slot: SlotT
-    length: int
     filling: asyncio.Task[Exception | None]
 
 
 def read_object(
-    source: RangeSource, version: ObjectVersion, slots: Slots[SlotT], *, ranges_in_flight: int
-) -> AbstractAsyncContextManager[AsyncIterator[tuple[SlotT, int]]]:
+    source: RangeSource, what: ObjectAddress | ObjectVersion, slots: Slots[SlotT], *, ranges_in_flight: int
+) -> ObjectRanges[SlotT]:
     """Read an object into slots: yields `(slot, length)` in order of bytes; an empty object yields nothing.
 
-        async with read_object(store, version, slots, ranges_in_flight=4) as ranges:
+        async with read_object(store, address, slots, ranges_in_flight=4) as ranges:
+            print(ranges.version)
             async for slot, length in ranges: ...
+
+    Entering pins the object version: its first range is asked for, and the head of the answer tells. An
+    object that fits one slot costs one request and one slot.
 
     Slots are acquired in order of bytes, and a range that has its slot needs nothing more to be finished:
     readers that share their slots cannot block one another for ever. Memory is slots times their size,
@@ -67,50 +73,77 @@ def read_object(
 
     Args:
         source: What fills a slot; it tries again by itself.
-        version: As pinned.
+        what: An address, for the version that is there now or that it names; or a version pinned before, to
+            read that one again: entering then asks for nothing.
         slots: One range fills one slot, the last range perhaps not whole.
         ranges_in_flight: How many ranges, at least one, are under way or waiting behind the one last yielded.
 
     Raises:
         ValueError: No range in flight.
-        StorageError: While iterating: the next range could not be read. It comes alone, never in a group.
+        StorageError: On entering: nothing could be pinned. While iterating: the next range could not be
+            read. It comes alone, never in a group.
     """
     if ranges_in_flight < 1:
         raise ValueError(f"{ranges_in_flight} ranges in flight would read nothing")
-    return _RangesInOrder(source, version, slots, ranges_in_flight)
+    return ObjectRanges(source, what, slots, ranges_in_flight)
 
 
-class _RangesInOrder(Generic[SlotT]):
-    """What `read_object` gives; one task starts the ranges, one fills each, all in one group."""
+class ObjectRanges(Generic[SlotT]):
+    """What `read_object` gives; one task starts the ranges, one fills each, all in one group.
+
+    Attributes:
+        version: What was pinned; there is none before entering.
+    """
+
+    version: ObjectVersion
 
     def __init__(
-        self, source: RangeSource, version: ObjectVersion, slots: Slots[SlotT], ranges_in_flight: int
+        self,
+        source: RangeSource,
+        what: ObjectAddress | ObjectVersion,
+        slots: Slots[SlotT],
+        ranges_in_flight: int,
     ) -> None:
         self._source = source
-        self._version = version
+        self._what = what
         self._slots = slots
         self._places = asyncio.Semaphore(ranges_in_flight)
         self._under_way: deque[_RangeUnderWay[SlotT]] = deque()
         self._news = asyncio.Event()
+        self._is_pinned = False
         self._failed: Exception | None = None
-        self._unread_bytes = version.size_bytes
+        self._unstarted_bytes = 0
+        self._unread_bytes = 0
         self._group = asyncio.TaskGroup()
+        self._starting: asyncio.Task[None] | None = None
 
     def __repr__(self) -> str:
-        return (
-            f"<read_object {self._version.address}: {self._unread_bytes} bytes unread, "
-            f"{len(self._under_way)} ranges under way>"
-        )
+        address = self._what if isinstance(self._what, ObjectAddress) else self._what.address
+        unread = f"{self._unread_bytes} bytes unread" if self._is_pinned else "not pinned"
+        return f"<read_object {address}: {unread}, {len(self._under_way)} ranges under way>"
 
     async def __aenter__(self) -> Self:
         await self._group.__aenter__()
-        self._starting = self._group.create_task(self._start_ranges())
+        try:
+            if isinstance(self._what, ObjectAddress):
+                await self._pin(self._what)
+            else:
+                self._take_note(self._what)
+        except BaseException:
+            await self._leave()
+            raise
+        if self._unstarted_bytes:
+            self._starting = self._group.create_task(self._start_ranges())
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._starting.cancel()
+        await self._leave()
+
+    async def _leave(self) -> None:
+        if self._starting is not None:
+            self._starting.cancel()
         for one in self._under_way:
             one.filling.cancel()
         try:
@@ -134,8 +167,9 @@ class _RangesInOrder(Generic[SlotT]):
             raise failed
         self._under_way.popleft()
         self._places.release()
-        self._unread_bytes -= first.length
-        return first.slot, first.length
+        length = min(len(first.slot.view), self._unread_bytes)
+        self._unread_bytes -= length
+        return first.slot, length
 
     async def _first_under_way(self) -> _RangeUnderWay[SlotT]:
         while not self._under_way:
@@ -145,17 +179,35 @@ class _RangesInOrder(Generic[SlotT]):
             await self._news.wait()
         return self._under_way[0]
 
+    async def _pin(self, address: ObjectAddress) -> None:
+        """Start the first range and wait for the head of its answer; the body comes meanwhile."""
+        slot = await self._next_slot()
+        filling = self._start(slot, partial(self._source.read_first, address, slot.view, self._take_note))
+        filling.add_done_callback(lambda _: self._news.set())
+        await self._news.wait()
+        if not self._is_pinned:
+            raise filling.result() or AssertionError("the first range ended without a pin")
+        if self.version.size_bytes:
+            self._unstarted_bytes -= min(len(slot.view), self._unstarted_bytes)
+        else:
+            await asyncio.wait((filling,))
+            self._slots.release(self._under_way.popleft().slot)
+
+    def _take_note(self, version: ObjectVersion) -> None:
+        self.version = version
+        self._is_pinned = True
+        self._unread_bytes = self._unstarted_bytes = version.size_bytes
+        self._news.set()
+
     async def _start_ranges(self) -> None:
         """Start range after range, each when it has a place in flight and a slot."""
         try:
-            if not self._version.size_bytes:
-                return
-            slot = await self._next_slot()
-            for start, length in plan_ranges(self._version.size_bytes, len(slot.view)):
-                if start:
-                    slot = await self._next_slot()
-                filling = self._group.create_task(self._fill(slot, start, length))
-                self._under_way.append(_RangeUnderWay(slot, length, filling))
+            while self._unstarted_bytes:
+                slot = await self._next_slot()
+                length = min(len(slot.view), self._unstarted_bytes)
+                start = self.version.size_bytes - self._unstarted_bytes
+                self._unstarted_bytes -= length
+                self._start(slot, partial(self._source.read_range, self.version, start, slot.view[:length]))
                 self._news.set()
         except Exception as error:  # noqa: BLE001 - it is the caller's: __anext__ raises it, in order and in no group
             self._failed = error
@@ -165,9 +217,15 @@ class _RangesInOrder(Generic[SlotT]):
         await self._places.acquire()
         return await self._slots.acquire()
 
-    async def _fill(self, slot: SlotT, start: int, length: int) -> Exception | None:
-        try:
-            await self._source.read_range(self._version, start, slot.view[:length])
-        except Exception as error:  # noqa: BLE001 - as in _start_ranges
-            return error
-        return None
+    def _start(self, slot: SlotT, read: Callable[[], Awaitable[None]]) -> asyncio.Task[Exception | None]:
+        filling = self._group.create_task(_outcome(read))
+        self._under_way.append(_RangeUnderWay(slot, filling))
+        return filling
+
+
+async def _outcome(read: Callable[[], Awaitable[None]]) -> Exception | None:
+    try:
+        await read()
+    except Exception as error:  # noqa: BLE001 - as in _start_ranges
+        return error
+    return None

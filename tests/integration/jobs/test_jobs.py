@@ -139,12 +139,17 @@ async def test_an_object_that_changes_while_it_is_read_fails_and_gets_no_digest(
 ) -> None:
     """What was pinned is read, or nothing is: S3 itself refuses another ETag."""
     file_id = await bench.add(CONTENT)
-    pin = ObjectStore.pin
+    read_first = ObjectStore.read_first
 
-    async def pin_what_was_before(self: ObjectStore, address: ObjectAddress) -> ObjectVersion:
-        return dataclasses.replace(await pin(self, address), etag='"of an older version"')
+    async def pin_what_was_before(
+        self: ObjectStore, address: ObjectAddress, destination: memoryview, on_pinned: Any
+    ) -> None:
+        def older(version: ObjectVersion) -> None:
+            on_pinned(dataclasses.replace(version, etag='"of an older version"'))
 
-    monkeypatch.setattr(ObjectStore, "pin", pin_what_was_before)
+        await read_first(self, address, destination, older)
+
+    monkeypatch.setattr(ObjectStore, "read_first", pin_what_was_before)
     ended = await bench.run(file_ids=[file_id])
 
     assert ended.status == "FAILED"

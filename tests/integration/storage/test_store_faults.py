@@ -21,6 +21,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from pydantic import SecretStr
 
+from worker.storage.access import StoreAccess, StoreLimits
+from worker.storage.connection_pool import ConnectionPool
 from worker.storage.errors import (
     AccessDeniedError,
     CredentialsError,
@@ -34,13 +36,16 @@ from worker.storage.errors import (
     StorageUnreachableError,
     WrongAnswerError,
 )
+from worker.storage.http_connection import Origin
 from worker.storage.object_version import ObjectAddress, ObjectVersion
 from worker.storage.reader import read_object
-from worker.storage.store import ObjectStore, StoreAccess, StoreLimits
+from worker.storage.store import ObjectStore
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
     from pathlib import Path
+
+    from worker.storage.http_head import Head
 
     Fault = Callable[["FaultyS3", web.BaseRequest], Awaitable[web.StreamResponse]]
 
@@ -88,9 +93,9 @@ class FaultyS3:
 
 
 def bounds(request: web.BaseRequest) -> tuple[int, int]:
-    """Read the first and the last byte that are asked for."""
+    """Read the first and the last byte that are asked for and there."""
     first, _, last = request.headers["Range"].removeprefix("bytes=").partition("-")
-    return int(first), int(last)
+    return int(first), min(int(last), len(CONTENT) - 1)
 
 
 def headers(first: int, last: int) -> dict[str, str]:
@@ -249,14 +254,18 @@ async def server(running: tuple[FaultyS3, str]) -> AsyncIterator[FaultyS3]:
 
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
-async def store(running: tuple[FaultyS3, str]) -> AsyncIterator[ObjectStore]:
+async def store(running: tuple[FaultyS3, str], is_direct: bool) -> AsyncIterator[ObjectStore]:  # noqa: FBT001 - a fixture
     """Open the store under test."""
-    async with ObjectStore(access_to(running[1]), LIMITS) as store:
+    async with ObjectStore(access_to(running[1]), LIMITS, is_direct=is_direct) as store:
+        await read(store)  # the first range of a bucket goes by the library either way
         yield store
 
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
-async def impatient_store(running: tuple[FaultyS3, str]) -> AsyncIterator[ObjectStore]:
+async def impatient_store(
+    running: tuple[FaultyS3, str],
+    is_direct: bool,  # noqa: FBT001 - a fixture
+) -> AsyncIterator[ObjectStore]:
     """Open a store that waits for half a second and wants 20,000 bytes a second."""
     limits = StoreLimits(
         connect_timeout_seconds=0.1,
@@ -265,7 +274,8 @@ async def impatient_store(running: tuple[FaultyS3, str]) -> AsyncIterator[Object
         attempts=2,
         first_wait_seconds=0.001,
     )
-    async with ObjectStore(access_to(running[1]), limits) as store:
+    async with ObjectStore(access_to(running[1]), limits, is_direct=is_direct) as store:
+        await read(store)
         yield store
 
 
@@ -570,13 +580,17 @@ async def test_a_bucket_of_another_region_is_read_with_a_new_signature(
     """AWS answers 301 and names the region in a header; that is no redirect to elsewhere."""
 
     async def fault(server: FaultyS3, request: web.BaseRequest) -> web.StreamResponse:
+        if "/eu-west-7/s3/" in request.headers["Authorization"]:
+            return await server.serve(request)
         return web.Response(status=301, headers={"x-amz-bucket-region": "eu-west-7"})
 
-    server.faults.append(fault)
+    server.faults.extend([fault] * 4)
 
     assert await read(store) == CONTENT
-    assert server.asked == ["0-9999", "0-9999"]
-    assert "/eu-west-7/s3/" in server.requests[1].headers["Authorization"]
+    asked_to_learn_it = len(server.asked)
+    assert await read(store) == CONTENT
+    assert asked_to_learn_it <= 3
+    assert len(server.asked) == asked_to_learn_it + 1
 
 
 async def test_more_requests_than_connections_wait_for_their_turn(
@@ -625,6 +639,172 @@ async def test_cancellation_in_mid_read_gives_slots_and_connections_back(
     assert await read(store) == CONTENT
 
 
+async def read_first(store: ObjectStore, length: int = 20_000) -> tuple[list[ObjectVersion], bytes]:
+    """Read the object's beginning without a pin before."""
+    pinned: list[ObjectVersion] = []
+    destination = bytearray(length)
+    await store.read_first(ADDRESS, memoryview(destination), pinned.append)
+    return pinned, bytes(destination)
+
+
+@pytest.mark.parametrize("length", [1, 9_999, 10_000, 10_001])
+async def test_the_first_range_pins_the_object_in_one_request(
+    server: FaultyS3, store: ObjectStore, length: int
+) -> None:
+    """Whether the object is longer, as long or shorter than the memory for it."""
+    pinned, content = await read_first(store, length)
+
+    assert pinned == [VERSION]
+    assert content[:10_000] == CONTENT[:length]
+    assert server.asked == [f"0-{length - 1}"]
+    assert "If-Match" not in server.requests[0].headers
+
+
+@pytest.mark.parametrize("fault", [cut(4_000), reset(4_000), chunked(CONTENT[:4_000])])
+async def test_a_first_range_that_breaks_goes_on_with_the_version_it_pinned(
+    server: FaultyS3, store: ObjectStore, fault: Fault
+) -> None:
+    """Its bytes must not be followed by those of another version."""
+    server.faults.append(fault)
+
+    pinned, content = await read_first(store)
+
+    assert pinned == [VERSION]
+    assert content[:10_000] == CONTENT
+    assert server.asked[1].endswith("-9999") or server.asked[1] == "0-19999"  # the reset swallowed the head
+    assert server.requests[-1].headers.get("If-Match", ETAG) == ETAG
+
+
+@pytest.mark.parametrize(
+    "then", [refuse(412, "PreconditionFailed"), answer(4_000, 9_999, 10_000, CONTENT[4_000:], etag='"new"')]
+)
+async def test_an_object_overwritten_while_its_first_range_breaks_has_changed(
+    server: FaultyS3, store: ObjectStore, then: Fault
+) -> None:
+    """The rest of another version is refused by the storage, and by us."""
+    server.faults.extend([cut(4_000), then])
+
+    with pytest.raises(ObjectChangedError, match="s3://bucket/folder/key"):
+        await read_first(store)
+
+    assert server.requests[1].headers["If-Match"] == ETAG
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "error"), [row for row in REFUSALS if row[2] is not ObjectChangedError]
+)
+async def test_a_refused_first_range_says_why_in_one_request(
+    server: FaultyS3, store: ObjectStore, status: int, code: str, error: type[StorageError]
+) -> None:
+    """Unlike HEAD, GET tells the reason."""
+    server.faults.append(refuse(status, code))
+
+    with pytest.raises(error) as caught:
+        await read_first(store)
+
+    assert type(caught.value) is error
+    assert "hush" not in str(caught.value)
+    assert server.asked.count("0-19999") == 1
+
+
+def empty_object(status: int) -> Fault:
+    """Answer as servers do for an empty object: 416 to a range, or 200 without a body."""
+
+    async def fault(server: FaultyS3, request: web.BaseRequest) -> web.StreamResponse:
+        has_range = request.method == "GET" and status == 416
+        return web.Response(
+            status=status if has_range else 200, headers={"ETag": ETAG, "Content-Length": "0"}
+        )
+
+    return fault
+
+
+@pytest.mark.parametrize(("status", "asked"), [(416, ["0-19999", "HEAD"]), (200, ["0-19999"])])
+async def test_an_empty_object_is_pinned_without_a_byte(
+    server: FaultyS3, store: ObjectStore, status: int, asked: list[str]
+) -> None:
+    """It has no first byte that a range could ask for."""
+    server.faults.extend([empty_object(status)] * 2)
+
+    pinned, _ = await read_first(store)
+
+    assert pinned == [ObjectVersion(ADDRESS, ETAG, 0)]
+    assert server.asked == asked
+
+
+async def test_an_object_that_is_no_longer_empty_is_read_as_it_is_then(
+    server: FaultyS3, store: ObjectStore
+) -> None:
+    """It was overwritten between the range and the pin."""
+    server.faults.append(empty_object(416))
+
+    pinned, content = await read_first(store)
+
+    assert pinned == [VERSION]
+    assert content[:10_000] == CONTENT
+    assert server.asked == ["0-19999", "HEAD", "0-9999"]
+    assert server.requests[-1].headers["If-Match"] == ETAG
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        whole_object,
+        answer(0, 9_999, 10_000, CONTENT, etag='W/"weak"'),
+        answer(0, 9_999, 10_001, CONTENT),
+        answer(0, 19_999, 10_000, CONTENT),
+        answer(0, 9_999, 10_000, CONTENT[:-1]),
+        chunked(CONTENT + b"!"),
+    ],
+)
+async def test_a_wrong_first_answer_is_an_error_never_a_digest(
+    server: FaultyS3, store: ObjectStore, fault: Fault
+) -> None:
+    """The same rules as for every later range."""
+    server.faults.append(fault)
+
+    with pytest.raises(WrongAnswerError, match="s3://bucket/folder/key"):
+        await read_first(store)
+
+    assert len(server.asked) == 1
+
+
+async def test_a_reader_asks_once_for_an_object_that_fits_a_slot(
+    server: FaultyS3, store: ObjectStore
+) -> None:
+    """And once for each range of one that does not."""
+    asked = {}
+    for slot_bytes in (10_000, 9_999, 4_000):
+        server.asked.clear()
+        slot = Slot(memoryview(bytearray(slot_bytes)))
+        content = bytearray()
+        async with read_object(store, ADDRESS, OneSlot(slot), ranges_in_flight=1) as ranges:
+            async for _, length in ranges:
+                content += slot.view[:length]
+        assert content == CONTENT
+        asked[slot_bytes] = list(server.asked)
+
+    assert asked == {
+        10_000: ["0-9999"],
+        9_999: ["0-9998", "9999-9999"],
+        4_000: ["0-3999", "4000-7999", "8000-9999"],
+    }
+
+
+@dataclass(frozen=True, eq=False)
+class OneSlot:
+    """A ring that lends its one slot to a reader that has one range in flight."""
+
+    slot: Slot
+
+    async def acquire(self) -> Slot:
+        """Lend the slot."""
+        return self.slot
+
+    def release(self, slot: Slot) -> None:
+        """Take it back."""
+
+
 @dataclass(frozen=True, eq=False)
 class Slot:
     """One range's buffer."""
@@ -632,7 +812,10 @@ class Slot:
     view: memoryview
 
 
-async def test_a_certificate_is_verified_by_the_named_authority_only(tmp_path: Path) -> None:
+async def test_a_certificate_is_verified_by_the_named_authority_only(
+    tmp_path: Path,
+    is_direct: bool,  # noqa: FBT001 - a fixture
+) -> None:
     """Unknown: unreachable. Named in a file, or not to be verified: read."""
     certificate = make_certificate(tmp_path)
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -642,8 +825,9 @@ async def test_a_certificate_is_verified_by_the_named_authority_only(tmp_path: P
             with pytest.raises(StorageUnreachableError, match=r"s3://bucket/folder/key.*certificate"):
                 await read(store)
         for verify_tls in (str(certificate), False):
-            async with ObjectStore(access_to(endpoint_url, verify_tls=verify_tls), LIMITS) as store:
-                assert await read(store) == CONTENT
+            access = access_to(endpoint_url, verify_tls=verify_tls)
+            async with ObjectStore(access, LIMITS, is_direct=is_direct) as store:
+                assert [await read(store) for _ in range(3)] == [CONTENT] * 3
 
 
 def make_certificate(folder: Path) -> Path:
@@ -668,3 +852,49 @@ def make_certificate(folder: Path) -> Path:
         + certificate.public_bytes(serialization.Encoding.PEM)
     )
     return path
+
+
+async def test_a_connection_checks_the_name_it_was_opened_for(tmp_path: Path) -> None:
+    """The certificate is of 127.0.0.1 and known, the name is another; the server is told the name."""
+    certificate = make_certificate(tmp_path)
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(certificate)
+    told = []
+    tls.sni_callback = lambda _socket, name, _context: told.append(name)
+    refused: list[type[BaseException] | None] = []
+    async with serving(FaultyS3(), tls) as endpoint_url:
+        port = int(endpoint_url.rpartition(":")[2])
+        known = str(certificate)
+        for host, verify_tls in (("127.0.0.1", known), ("localhost", known), ("localhost", False)):
+            pool = ConnectionPool(most_idle=1, connect_timeout_seconds=5, verify_tls=verify_tls)
+            origin = Origin(is_tls=True, host=host, port=port)
+            try:
+                await pool.get(origin, b"GET / HTTP/1.1\r\nRange: bytes=0-0\r\n\r\n", Nobody())
+            except OSError as error:
+                refused.append(type(error))
+            else:
+                refused.append(None)
+            await pool.aclose()
+
+    assert refused == [None, ssl.SSLCertVerificationError, None]
+    assert told == [None, "localhost", "localhost"]
+
+
+class Nobody:
+    """Lets any answer in and keeps nothing of it."""
+
+    def __init__(self) -> None:
+        self._room = memoryview(bytearray(100))
+
+    def accept(self, head: Head) -> None:
+        """Let it in."""
+
+    def room(self) -> memoryview:
+        """Give the same memory again and again."""
+        return self._room
+
+    def advance(self, length: int) -> None:
+        """Forget what came."""
+
+    def overflow(self) -> None:
+        """Leave the rest unread."""

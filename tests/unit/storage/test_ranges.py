@@ -3,50 +3,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from worker.storage.errors import ObjectChangedError, StorageError, WrongAnswerError
 from worker.storage.object_version import ObjectAddress, ObjectVersion
-from worker.storage.ranges import RangeAnswer, check_answer, plan_ranges, range_header
+from worker.storage.ranges import RangeAnswer, check_answer, pinned_by, range_header
 
 VERSION = ObjectVersion(ObjectAddress("b", "k", "v1"), etag='"e"', size_bytes=20)
 RIGHT = RangeAnswer(status=206, etag='"e"', version_id="v1", content_range="bytes 8-15/20", length_bytes=8)
-
-
-@pytest.mark.parametrize(
-    ("size_bytes", "ranges"),
-    [
-        (0, []),
-        (1, [(0, 1)]),
-        (7, [(0, 7)]),
-        (8, [(0, 8)]),
-        (9, [(0, 8), (8, 1)]),
-        (16, [(0, 8), (8, 8)]),
-        (17, [(0, 8), (8, 8), (16, 1)]),
-    ],
-)
-def test_an_object_is_cut_at_every_range(size_bytes: int, ranges: list[tuple[int, int]]) -> None:
-    """Only the last range may be shorter, and an empty object has none."""
-    assert list(plan_ranges(size_bytes, 8)) == ranges
-
-
-@given(size_bytes=st.integers(0, 5000), range_bytes=st.integers(1, 300))
-def test_ranges_cover_each_byte_once(size_bytes: int, range_bytes: int) -> None:
-    """No gap, no overlap, no empty range."""
-    ranges = list(plan_ranges(size_bytes, range_bytes))
-
-    assert [byte for start, length in ranges for byte in range(start, start + length)] == list(
-        range(size_bytes)
-    )
-    assert all(0 < length <= range_bytes for _, length in ranges)
-
-
-@pytest.mark.parametrize(("size_bytes", "range_bytes"), [(-1, 8), (8, 0), (8, -1)])
-def test_an_impossible_cut_is_refused_at_once(size_bytes: int, range_bytes: int) -> None:
-    """Not at the first iteration, where nobody would look for it."""
-    with pytest.raises(ValueError, match="no ranges"):
-        plan_ranges(size_bytes, range_bytes)
 
 
 def test_a_range_header_names_the_last_byte() -> None:
@@ -83,3 +46,59 @@ def test_any_other_answer_is_an_error_never_a_digest(answer: RangeAnswer, error:
     """Another version was changed while reading; other bytes are a wrong answer."""
     with pytest.raises(error, match="s3://b/k"):
         check_answer(VERSION, 8, 8, answer)
+
+
+ADDRESS = ObjectAddress("b", "k")
+FIRST = RangeAnswer(status=206, etag='"e"', version_id=None, content_range="bytes 0-7/20", length_bytes=8)
+WHOLE = replace(FIRST, content_range="bytes 0-4/5", length_bytes=5)
+
+
+@pytest.mark.parametrize(
+    ("answer", "size_bytes"),
+    [
+        (FIRST, 20),
+        (WHOLE, 5),
+        (replace(FIRST, content_range="bytes 0-7/8"), 8),
+        (replace(WHOLE, length_bytes=None), 5),
+        (replace(FIRST, status=200, content_range=None, length_bytes=0), 0),
+    ],
+)
+def test_the_first_range_tells_the_size_of_the_object(answer: RangeAnswer, size_bytes: int) -> None:
+    """Longer than the range, shorter, as long; and an empty object, of which some servers send all."""
+    assert pinned_by(ADDRESS, 8, answer) == ObjectVersion(ADDRESS, '"e"', size_bytes)
+
+
+def test_the_first_range_tells_version_id_and_storage_class() -> None:
+    """Where the storage keeps versions the very one is asked for from then on."""
+    answer = replace(FIRST, version_id="v1", storage_class="GLACIER_IR")
+
+    assert pinned_by(ADDRESS, 8, answer) == ObjectVersion(
+        ObjectAddress("b", "k", "v1"), '"e"', 20, "GLACIER_IR"
+    )
+    assert pinned_by(ObjectAddress("b", "k", "v1"), 8, FIRST).address.version_id == "v1"
+
+
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [
+        (replace(FIRST, status=200, length_bytes=20), WrongAnswerError),
+        (replace(FIRST, status=200, length_bytes=None), WrongAnswerError),
+        (replace(FIRST, status=206, content_range=None, length_bytes=0), WrongAnswerError),
+        (replace(FIRST, etag=None), WrongAnswerError),
+        (replace(FIRST, etag='W/"e"'), WrongAnswerError),
+        (replace(WHOLE, etag='W/"e"'), WrongAnswerError),
+        (replace(FIRST, content_range="bytes 0-7/*"), WrongAnswerError),
+        (replace(FIRST, content_range="bytes 1-8/20"), WrongAnswerError),
+        (replace(FIRST, content_range="bytes 0-6/20", length_bytes=7), WrongAnswerError),
+        (replace(FIRST, content_range="bytes 0-8/20", length_bytes=9), WrongAnswerError),
+        (replace(FIRST, content_range="bytes 0-7/7"), WrongAnswerError),
+        (replace(FIRST, content_range="bytes 0-7/0"), WrongAnswerError),
+        (replace(FIRST, length_bytes=9), WrongAnswerError),
+        (replace(FIRST, version_id="v2"), ObjectChangedError),
+        (replace(FIRST, status=200, length_bytes=0, version_id="v2"), ObjectChangedError),
+    ],
+)
+def test_a_wrong_first_answer_pins_nothing(answer: RangeAnswer, error: type[StorageError]) -> None:
+    """Other bytes, no strong ETag (even where one range is all), or another version than the one named."""
+    with pytest.raises(error, match="s3://b/k"):
+        pinned_by(ObjectAddress("b", "k", "v1"), 8, answer)

@@ -59,11 +59,29 @@ class Source:
         self.begun: list[int] = []
         self.gates: dict[int, asyncio.Event] = {}
         self.failures: dict[int, Exception] = {}
+        self.pins = 0
+        self.pin_gate = asyncio.Event()
+        self.pin_gate.set()
+        self.pin_failure: Exception | None = None
         self._ring = ring
+
+    async def read_first(
+        self, address: ObjectAddress, destination: memoryview, on_pinned: Callable[[ObjectVersion], None]
+    ) -> None:
+        """Pin the version, a turn of the loop later, then fill the first range."""
+        assert address == self.version.address
+        self.pins += 1
+        await self.pin_gate.wait()
+        if self.pin_failure is not None:
+            raise self.pin_failure
+        on_pinned(self.version)
+        await self.read_range(self.version, 0, destination[: self.version.size_bytes])
 
     async def read_range(self, version: ObjectVersion, start: int, destination: memoryview) -> None:
         """Fill a range, a turn of the loop later."""
         assert version is self.version
+        if not destination:
+            return
         self.begun.append(start)
         self._ring.writing.add(id(destination.obj))
         try:
@@ -82,7 +100,7 @@ class Source:
 async def read_all(source: Source, ring: Ring, ranges_in_flight: int) -> bytes:
     """Read an object as a consumer does."""
     content = bytearray()
-    async with read_object(source, source.version, ring, ranges_in_flight=ranges_in_flight) as ranges:
+    async with read_object(source, source.version.address, ring, ranges_in_flight=ranges_in_flight) as ranges:
         async for slot, length in ranges:
             content += slot.view[:length]
             ring.release(slot)
@@ -121,7 +139,7 @@ async def test_an_empty_object_takes_no_slot() -> None:
     ring = Ring()
     source = Source(ring, 0)
 
-    async with read_object(source, source.version, ring, ranges_in_flight=2):
+    async with read_object(source, source.version.address, ring, ranges_in_flight=2):
         for _ in range(5):
             await asyncio.sleep(0)
         was_whole = ring.is_whole
@@ -149,7 +167,7 @@ async def test_later_ranges_are_under_way_while_the_first_is_hashed() -> None:
     ring = Ring(slots=10)
     source = Source(ring, 10 * RANGE_BYTES)
 
-    async with read_object(source, source.version, ring, ranges_in_flight=3) as ranges:
+    async with read_object(source, source.version.address, ring, ranges_in_flight=3) as ranges:
         await anext(ranges)
         await until(lambda: not ring.writing and len(source.begun) == 4)
         for _ in range(10):
@@ -164,7 +182,7 @@ async def test_a_slow_hasher_holds_the_reader_back_by_its_slots() -> None:
     ring = Ring(slots=2)
     source = Source(ring, 10 * RANGE_BYTES)
 
-    async with read_object(source, source.version, ring, ranges_in_flight=8) as ranges:
+    async with read_object(source, source.version.address, ring, ranges_in_flight=8) as ranges:
         held = [await anext(ranges), await anext(ranges)]
         for _ in range(10):
             await asyncio.sleep(0)
@@ -188,6 +206,85 @@ async def test_many_objects_share_a_small_ring_without_a_deadlock(slots: int) ->
     assert ring.is_whole
 
 
+@pytest.mark.parametrize("size_bytes", EDGES)
+async def test_entering_pins_the_object_version_before_its_first_range_is_there(size_bytes: int) -> None:
+    """So that whoever needs the size has it from the start, and knows it while the bytes come."""
+    ring = Ring()
+    source = Source(ring, size_bytes)
+    source.gates = {0: asyncio.Event()}
+
+    async with read_object(source, source.version.address, ring, ranges_in_flight=2) as ranges:
+        version = ranges.version
+
+    assert version is source.version
+    assert source.pins == 1
+
+
+@pytest.mark.parametrize("size_bytes", [1, RANGE_BYTES - 1, RANGE_BYTES])
+async def test_an_object_that_fits_a_slot_holds_one(size_bytes: int) -> None:
+    """However many ranges might be in flight: others need the slots."""
+    ring = Ring()
+    source = Source(ring, size_bytes)
+
+    async with read_object(source, source.version.address, ring, ranges_in_flight=4) as ranges:
+        free_before = ring.free.qsize()
+        slot, _ = await anext(ranges)
+        for _ in range(10):
+            await asyncio.sleep(0)
+        free_after = ring.free.qsize()
+        ring.release(slot)
+
+    assert (free_before, free_after) == (RING_SLOTS - 1, RING_SLOTS - 1)
+    assert source.begun == [0]
+
+
+@pytest.mark.parametrize("size_bytes", EDGES)
+async def test_a_version_pinned_before_is_read_again_without_a_pin(size_bytes: int) -> None:
+    """A second reading is of the very version of the first."""
+    ring = Ring()
+    source = Source(ring, size_bytes)
+    content = bytearray()
+
+    async with read_object(source, source.version, ring, ranges_in_flight=2) as ranges:
+        async for slot, length in ranges:
+            content += slot.view[:length]
+            ring.release(slot)
+
+    assert content == source.content
+    assert source.pins == 0
+    assert ring.is_whole
+
+
+async def test_an_object_that_cannot_be_pinned_is_an_error_on_entering() -> None:
+    """It comes alone, the slot goes back, and no task is left."""
+    ring = Ring()
+    source = Source(ring, 2 * RANGE_BYTES)
+    source.pin_failure = NoSuchObjectError("s3://b/k")
+
+    with pytest.raises(NoSuchObjectError) as caught:
+        await read_all(source, ring, 3)
+
+    assert caught.value is source.pin_failure
+    assert ring.is_whole
+    assert not others()
+
+
+async def test_cancellation_before_the_pin_gives_the_slot_back() -> None:
+    """Nobody is inside yet who could leave."""
+    ring = Ring()
+    source = Source(ring, 2 * RANGE_BYTES)
+    source.pin_gate.clear()
+    reading = asyncio.create_task(read_all(source, ring, 3))
+    await until(lambda: source.pins == 1)
+
+    reading.cancel()
+    await asyncio.wait([reading])
+
+    assert reading.cancelled()
+    assert ring.is_whole
+    assert not others()
+
+
 @pytest.mark.parametrize("failing_range", [0, 1, 4])
 async def test_a_range_that_fails_is_one_error_after_the_ranges_before_it(failing_range: int) -> None:
     """The caller sees a StorageError, never a group, and gets every earlier range first."""
@@ -197,7 +294,7 @@ async def test_a_range_that_fails_is_one_error_after_the_ranges_before_it(failin
     yielded = 0
 
     with pytest.raises(StorageError) as caught:  # noqa: PT012 - what came before the error is the point
-        async with read_object(source, source.version, ring, ranges_in_flight=3) as ranges:
+        async with read_object(source, source.version.address, ring, ranges_in_flight=3) as ranges:
             async for slot, _ in ranges:
                 yielded += 1
                 ring.release(slot)
@@ -214,7 +311,7 @@ async def test_a_failed_range_fails_again_when_asked_again() -> None:
     source = Source(ring, 2 * RANGE_BYTES)
     source.failures = {0: NoSuchObjectError("s3://b/k")}
 
-    async with read_object(source, source.version, ring, ranges_in_flight=2) as ranges:
+    async with read_object(source, source.version.address, ring, ranges_in_flight=2) as ranges:
         for _ in range(2):
             with pytest.raises(NoSuchObjectError):
                 await anext(ranges)
@@ -228,7 +325,7 @@ async def test_an_impatient_caller_may_ask_again_and_misses_nothing() -> None:
     source = Source(ring, 2 * RANGE_BYTES)
     source.gates = {0: asyncio.Event()}
 
-    async with read_object(source, source.version, ring, ranges_in_flight=2) as ranges:
+    async with read_object(source, source.version.address, ring, ranges_in_flight=2) as ranges:
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0):
                 await anext(ranges)
@@ -253,7 +350,7 @@ async def test_slots_that_can_no_longer_be_had_are_an_error_of_their_own() -> No
     ring = ClosedRing(slots=1)
     source = Source(ring, 2 * RANGE_BYTES)
 
-    async with read_object(source, source.version, ring, ranges_in_flight=2) as ranges:
+    async with read_object(source, source.version.address, ring, ranges_in_flight=2) as ranges:
         slot, _ = await anext(ranges)
         with pytest.raises(ConnectionAbortedError):
             await anext(ranges)
@@ -268,7 +365,7 @@ async def test_the_callers_own_error_is_not_wrapped_and_gives_the_slots_back() -
     source = Source(ring, 10 * RANGE_BYTES)
 
     with pytest.raises(ZeroDivisionError):  # noqa: PT012 - the error is raised inside on purpose
-        async with read_object(source, source.version, ring, ranges_in_flight=3) as ranges:
+        async with read_object(source, source.version.address, ring, ranges_in_flight=3) as ranges:
             slot, _ = await anext(ranges)
             ring.release(slot)
             raise ZeroDivisionError
@@ -282,7 +379,7 @@ async def test_leaving_early_keeps_the_slots_that_were_yielded() -> None:
     ring = Ring()
     source = Source(ring, 10 * RANGE_BYTES)
 
-    async with read_object(source, source.version, ring, ranges_in_flight=2) as ranges:
+    async with read_object(source, source.version.address, ring, ranges_in_flight=2) as ranges:
         mine, _ = await anext(ranges)
 
     assert ring.free.qsize() == RING_SLOTS - 1
@@ -346,7 +443,7 @@ def test_a_reader_without_a_range_in_flight_is_refused() -> None:
     source = Source(ring, 1)
 
     with pytest.raises(ValueError, match="in flight"):
-        read_object(source, source.version, ring, ranges_in_flight=0)
+        read_object(source, source.version.address, ring, ranges_in_flight=0)
 
 
 async def test_a_reader_shows_where_it_is() -> None:
@@ -354,6 +451,8 @@ async def test_a_reader_shows_where_it_is() -> None:
     ring = Ring()
     source = Source(ring, 2 * RANGE_BYTES)
 
-    reader = read_object(source, source.version, ring, ranges_in_flight=1)
+    reader = read_object(source, source.version.address, ring, ranges_in_flight=1)
 
-    assert repr(reader) == "<read_object s3://b/k: 16 bytes unread, 0 ranges under way>"
+    assert repr(reader) == "<read_object s3://b/k: not pinned, 0 ranges under way>"
+    async with reader:
+        assert repr(reader) == "<read_object s3://b/k: 16 bytes unread, 1 ranges under way>"
