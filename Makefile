@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint check format requirements clean
+.PHONY: help demo test lint check format bench requirements clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -15,7 +15,7 @@ demo: $(READY) ## Run the main job on this machine: broker, S3, platform and one
 
 test: $(READY) ## Run all tests, with coverage
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest $(ARGS)
+	$(BIN)/coverage run -m pytest -n auto --dist loadscope $(ARGS)
 	@$(BIN)/coverage combine -q && $(BIN)/coverage report --skip-covered
 
 lint: $(READY) ## Check style, types, floors and the documents made from code
@@ -30,11 +30,16 @@ format: $(READY) ## Put the code into its form
 	$(BIN)/ruff check --fix-only -q .
 	$(BIN)/ruff format .
 
+bench: $(VENV)/.bench-ready ## Measure against other ways to hash, on one server (SCALING=1: the curves)
+	@$(BIN)/python -m $(if $(SCALING),bench.scaling,bench)
+
 requirements: ## Pin the newest versions that pyproject.toml allows (needs uv)
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --upgrade \
 		pyproject.toml -o requirements/worker.txt
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --upgrade \
 		--extra dev -c requirements/worker.txt pyproject.toml -o requirements/dev.txt
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --upgrade \
+		--extra bench -c requirements/dev.txt pyproject.toml -o requirements/bench.txt
 
 clean: ## Remove what was made
 	rm -rf $(VENV) build dist .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
@@ -46,4 +51,8 @@ $(READY): requirements/dev.txt pyproject.toml
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/pip install -q --disable-pip-version-check --require-hashes -r requirements/dev.txt
 	@$(BIN)/pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(VENV)/.bench-ready: $(READY) requirements/bench.txt
+	@$(BIN)/pip install -q --disable-pip-version-check --require-hashes -r requirements/bench.txt
 	@touch $@
