@@ -50,8 +50,10 @@ def main() -> None:
 
 @app.callback(invoke_without_command=True)
 def _options(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    # Until a command has read its settings: standard output belongs to results.
+    configure_logging("WARNING", "auto")
     if version:
-        _out.print(__version__)
+        typer.echo(__version__)
         raise typer.Exit
 
 
@@ -82,10 +84,48 @@ def demo(
             sources = paths or [make_sample(directory)]
             result = _run(run_demo(directory, sources, names, show))
     if as_json:
-        print(json.dumps(result.as_json(), ensure_ascii=False))  # noqa: T201 - rich would wrap and colour it
+        typer.echo(json.dumps(result.as_json(), ensure_ascii=False))
     else:
         demo_view.show_result(_out, result)
     raise typer.Exit(0 if result.completed else FAILED)
+
+
+@app.command("hash")
+def hash_(
+    targets: Annotated[
+        list[str], typer.Argument(metavar="TARGET…", help="A path, - for standard input, or s3://bucket/key.")
+    ],
+    algorithms: Algorithms = "",
+    as_json: Json = False,
+) -> None:
+    """Print digests, calculated as a job does it but without queue and platform.
+
+    One line for each: `<hex>  <name>` as coreutils write it, or with several algorithms
+    `MD5 (<name>) = <hex>`. S3 credentials come from the settings: the storage with that bucket, or default.
+    """
+    from worker.hashing.algorithms import resolve
+    from worker.targets import Hashed, hash_targets
+
+    loaded = _settings()
+    configure_logging("WARNING", loaded.log.format)
+    chosen = resolve(_algorithm_names(algorithms) or loaded.hashing.algorithms)
+
+    async def print_all() -> list[Hashed]:
+        results = []
+        async for hashed in hash_targets(loaded, targets, chosen):
+            results.append(hashed)
+            if hashed.error:
+                _err.print(f"hash-worker: {hashed.error}", markup=False, highlight=False)
+            for algorithm in chosen if hashed.digests and not as_json else ():
+                digest = hashed.digests[algorithm.name]
+                bsd = f"{algorithm.label} ({hashed.target}) = {digest}"
+                typer.echo(bsd if len(chosen) > 1 else f"{digest}  {hashed.target}")
+        return results
+
+    results = _run(print_all())
+    if as_json:
+        typer.echo(json.dumps([hashed.as_json() for hashed in results], ensure_ascii=False))
+    raise typer.Exit(FAILED if any(hashed.error for hashed in results) else 0)
 
 
 @app.command()
@@ -101,7 +141,7 @@ def local(
     from worker.local.foreground import run_in_foreground
 
     with tempfile.TemporaryDirectory(prefix="hash-worker-") as folder:
-        _run(run_in_foreground(Path(folder), paths or (), _out.print))
+        _run(run_in_foreground(Path(folder), paths or (), typer.echo))
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -118,7 +119,7 @@ def test_stopping_it_in_the_middle_leaves_no_process_and_no_file(
     )
     # Broker and S3 at least: then there is something to leave behind.
     while demo.poll() is None and len(processes_with(marker)) < 3:
-        pass
+        time.sleep(0.02)
     demo.send_signal(stop)
     _, errors = demo.communicate(timeout=60)
 

@@ -4,7 +4,7 @@ import asyncio
 import json
 import os
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +28,23 @@ async def worker(environment: dict[str, str], tmp_path: Path) -> AsyncIterator[C
     await process.stop()
 
 
-async def end_of(platform: LocalPlatform, job_id: str, worker: ChildProcess) -> str:
-    """Wait for a job's end; the test's own time limit bounds it."""
-    while platform.job(job_id).status not in ENDED:
-        assert worker.pid, worker.log_tail()
+async def until(is_true: Callable[[], bool]) -> None:
+    """Wait for what other processes do; the test's own time limit bounds it."""
+    while not is_true():  # noqa: ASYNC110 - other processes set no event of ours
         await asyncio.sleep(0.02)
+
+
+async def end_of(platform: LocalPlatform, job_id: str, worker: ChildProcess) -> str:
+    """Wait for a job's end, or for the worker's."""
+    await until(lambda: platform.job(job_id).status in ENDED or worker.pid is None)
+    assert worker.pid, worker.log_tail()
     return str(platform.job(job_id).status)
+
+
+def children_of(pid: int) -> list[int]:
+    """Find the processes that a process has started."""
+    tasks = Path(f"/proc/{pid}/task").iterdir()
+    return [int(child) for task in tasks for child in (task / "children").read_text("ascii").split()]
 
 
 async def test_a_payload_that_is_enqueued_by_command_is_run_by_the_worker(
@@ -97,18 +108,12 @@ async def test_a_worker_that_is_killed_leaves_no_lane(worker: ChildProcess, plat
     await asyncio.to_thread(enqueue, make_app(platform.broker_url), payload)
     await end_of(platform, job_id, worker)
     assert worker.pid
-    lanes = [
-        int(pid)
-        for task in Path(f"/proc/{worker.pid}/task").iterdir()
-        for pid in (task / "children").read_text(encoding="ascii").split()
-    ]
+    lanes = children_of(worker.pid)
     os.kill(worker.pid, 9)
     await worker.wait()
 
-    while any(Path(f"/proc/{pid}").exists() for pid in lanes):
-        await asyncio.sleep(0.02)
-
     assert len(lanes) == os.cpu_count()
+    await until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in lanes))
 
 
 async def test_enqueue_tells_every_fault_of_a_payload_and_puts_nothing_on_the_queue(

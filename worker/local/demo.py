@@ -13,7 +13,6 @@ from worker.local.errors import StartError
 from worker.local.models import ENDED
 from worker.local.platform import LocalPlatform
 from worker.local.processes import ChildProcess
-from worker.local.uploads import plan_uploads
 from worker.local.worker_config import worker_environment
 from worker.queueing.app import enqueue, make_app
 
@@ -59,7 +58,7 @@ async def run_demo(
         LocalError: A part did not start, or the worker ended before the job did.
     """
     async with LocalPlatform(directory) as platform, running_worker(platform, directory) as worker:
-        file_ids = await upload(platform, paths)
+        file_ids = await platform.add_paths(paths)
         parameters = {"algorithms": list(algorithms)} if algorithms else {}
         job_id, payload = platform.new_job(file_ids=file_ids, function_params=parameters)
         await asyncio.to_thread(enqueue, make_app(platform.broker_url), payload)
@@ -71,22 +70,6 @@ async def run_demo(
             await asyncio.sleep(_POLL_SECONDS)
         progress(platform.store.hashed_files(), len(file_ids))
         return _result(platform, job_id)
-
-
-async def upload(platform: LocalPlatform, paths: Sequence[Path]) -> list[str]:
-    """Put files and folders on the platform; where names meet, the later path goes into a folder of its own.
-
-    Raises:
-        LocalError: A name can't be a key, or something there can't be read.
-    """
-    file_ids: list[str] = []
-    taken: set[str] = set()
-    for path in paths:
-        folders = ("", *(str(number) for number in range(2, len(paths) + 2)))
-        under = next(under for under in folders if taken.isdisjoint(_keys(path, under)))
-        taken |= _keys(path, under)
-        file_ids += await platform.add_path(path, under=under)
-    return file_ids
 
 
 @asynccontextmanager
@@ -106,10 +89,6 @@ async def running_worker(platform: LocalPlatform, directory: Path) -> AsyncItera
         yield worker
     finally:
         await worker.stop()
-
-
-def _keys(path: Path, under: str) -> set[str]:
-    return {planned.key for planned in plan_uploads(path, under)}
 
 
 def _result(platform: LocalPlatform, job_id: str) -> DemoResult:

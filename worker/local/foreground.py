@@ -6,7 +6,6 @@ import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from worker.local.demo import upload
 from worker.local.platform import LocalPlatform
 from worker.local.worker_config import worker_environment
 
@@ -23,7 +22,7 @@ async def run_in_foreground(directory: Path, paths: Sequence[Path], tell: Callab
         LocalError: A part did not start.
     """
     async with LocalPlatform(directory) as platform:
-        file_ids = await upload(platform, paths)
+        file_ids = await platform.add_paths(paths)
         config = worker_environment(platform, directory, os.environ)["HASH_WORKER_CONFIG"]
         job_id, payload = platform.new_job(file_ids=file_ids)
         payload_path = directory / "payload.json"

@@ -13,7 +13,7 @@ from worker.local.errors import UnusablePathError
 from worker.local.models import File, Job, Message
 from worker.local.s3 import S3Server
 from worker.local.store import PlatformStore
-from worker.local.uploads import Upload, plan_uploads
+from worker.local.uploads import Upload, plan_together, plan_uploads
 
 
 class LocalPlatform:
@@ -106,6 +106,14 @@ class LocalPlatform:
                 is uploaded then.
         """
         return [await self._upload(upload) for upload in plan_uploads(path, under)]
+
+    async def add_paths(self, paths: Sequence[Path]) -> list[str]:
+        """Upload several files and folders; where their names meet, the later goes into a folder of its own.
+
+        Raises:
+            UnusablePathError: As in `add_path`; then nothing is uploaded.
+        """
+        return [await self._upload(upload) for upload in plan_together(paths)]
 
     def new_job(
         self,

@@ -1,8 +1,9 @@
 """Which files of a folder become which objects, decided before the first is sent."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
 import structlog
@@ -41,6 +42,24 @@ def plan_uploads(path: Path, under: str = "") -> list[Upload]:
     return sorted(
         (Upload(file, _checked_key(file, root, prefix)) for file in files), key=lambda upload: upload.key
     )
+
+
+def plan_together(paths: Sequence[Path]) -> list[Upload]:
+    """Return what several files and folders become; no two get the same key.
+
+    A path of which any key is taken goes into a folder of its own: `2`, `3`, and so on.
+
+    Raises:
+        UnusablePathError: As in `plan_uploads`.
+    """
+    together: dict[str, Upload] = {}
+    for path in paths:
+        numbers = count(2)
+        planned = plan_uploads(path)
+        while any(upload.key in together for upload in planned):
+            planned = plan_uploads(path, under=str(next(numbers)))
+        together |= {upload.key: upload for upload in planned}
+    return list(together.values())
 
 
 def _walk(folder: Path) -> Iterator[Path]:

@@ -5,7 +5,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from worker.local.errors import UnusablePathError
-from worker.local.uploads import plan_uploads
+from worker.local.uploads import plan_together, plan_uploads
 
 
 def write(path: Path) -> Path:
@@ -115,3 +115,14 @@ def test_a_file_that_may_not_be_read_is_named_before_anything_is_sent(
 
     with pytest.raises(UnusablePathError, match=r"closed.*permissions"):
         plan_uploads(tmp_path)
+
+
+def test_paths_whose_names_meet_get_folders_of_their_own(tmp_path: Path) -> None:
+    """Whoever names several files of one name, or folders that hold the same names, wants all of them."""
+    for folder in ("a", "b", "c"):
+        write(tmp_path / folder / "x")
+    paths = [tmp_path / "a" / "x", tmp_path / "b" / "x", tmp_path / "c"]
+
+    planned = {upload.key: upload.path for upload in plan_together(paths)}
+
+    assert planned == {"x": paths[0], "2/x": paths[1], "3/x": paths[2] / "x"}

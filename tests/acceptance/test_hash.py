@@ -1,0 +1,85 @@
+"""`hash-worker hash`: digests of local files, standard input and S3 objects, judged by coreutils."""
+
+import asyncio
+import hashlib
+import json
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from worker.local.platform import LocalPlatform
+
+CONTENT = bytes(range(251)) * 1000
+
+
+@pytest.fixture
+def small_slots() -> dict[str, str]:
+    """Give settings under which CONTENT fills the ring nearly twice."""
+    return dict(os.environ) | {"HASH_WORKER_HASHING__SLOTS": "2", "HASH_WORKER_HASHING__SLOT_BYTES": "65536"}
+
+
+@pytest.mark.parametrize("size_bytes", [0, 1, 65535, 65536, 65537, 2 * 65536, 2 * 65536 + 1, len(CONTENT)])
+def test_one_algorithm_gives_the_line_that_coreutils_gives(
+    hash_worker: Any, tmp_path: Path, small_slots: dict[str, str], size_bytes: int
+) -> None:
+    """`sha256sum -c` takes the list; every size around slots and their ring is right."""
+    (tmp_path / "file.bin").write_bytes(CONTENT[:size_bytes])
+
+    done = hash_worker("hash", "--algorithms", "sha256", "file.bin", env=small_slots)
+
+    assert done.stdout == subprocess.check_output(["sha256sum", "file.bin"], cwd=tmp_path, text=True)
+
+
+def test_several_algorithms_give_a_tagged_line_each(hash_worker: Any, tmp_path: Path) -> None:
+    """As `md5sum --tag` writes it."""
+    (tmp_path / "file.bin").write_bytes(CONTENT)
+
+    done = hash_worker("hash", "file.bin", "--algorithms", "md5,sha1")
+
+    assert done.stdout.splitlines() == [
+        subprocess.check_output([program, "--tag", "file.bin"], cwd=tmp_path, text=True).rstrip("\n")
+        for program in ("md5sum", "sha1sum")
+    ]
+
+
+def test_standard_input_is_read_in_pieces_of_any_size(hash_worker: Any) -> None:
+    """A pipe gives few bytes at a time, and the digest is that of all of them."""
+    done = hash_worker("hash", "--algorithms", "md5", "-", stdin="abc" * 100_000)
+
+    digest = hashlib.md5(b"abc" * 100_000, usedforsecurity=False).hexdigest()
+    assert done.stdout == f"{digest}  -\n"
+
+
+def test_a_target_that_fails_is_told_and_the_others_go_on(hash_worker: Any, tmp_path: Path) -> None:
+    """Exit status 1; a missing file and a folder get one sentence each on standard error."""
+    (tmp_path / "file.bin").write_bytes(b"abc")
+    (tmp_path / "folder").mkdir()
+
+    done = hash_worker("hash", "--algorithms", "md5", "nowhere", "folder", "file.bin", "s3://b/key")
+
+    assert done.returncode == 1
+    assert done.stdout == "900150983cd24fb0d6963f7d28e17f72  file.bin\n"
+    assert done.stderr.splitlines() == [
+        "hash-worker: nowhere: No such file or directory.",
+        "hash-worker: folder: Is a directory.",
+        "hash-worker: s3://b/key: the settings hold no S3 credentials for bucket b; add them there.",
+    ]
+
+
+async def test_an_object_on_s3_is_hashed_with_the_credentials_of_its_bucket(
+    hash_worker: Any, platform: LocalPlatform, environment: dict[str, str], tmp_path: Path
+) -> None:
+    """`s3://bucket/key` with an odd key, and one that is not there."""
+    (tmp_path / "an object #1.bin").write_bytes(CONTENT)
+    await platform.add_path(tmp_path / "an object #1.bin")
+    targets = ["s3://archive/an object #1.bin", "s3://archive/nothing"]
+
+    done = await asyncio.to_thread(hash_worker, "hash", "--json", *targets, env=environment)
+
+    found, missing = json.loads(done.stdout)
+    assert done.returncode == 1
+    assert found["hashes"]["sha256"] == hashlib.sha256(CONTENT).hexdigest()
+    assert missing["error"].startswith("There is no object s3://archive/nothing")

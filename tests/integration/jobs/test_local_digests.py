@@ -1,0 +1,78 @@
+"""A local file through real lanes: what the command line can't show."""
+
+import asyncio
+import io
+import threading
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from worker.hashing.algorithms import resolve
+from worker.hashing.lanes import LanePool
+from worker.jobs.errors import FileNotHashedError
+from worker.jobs.local_digests import hash_stream
+
+SLOT_BYTES = 4096
+
+
+@pytest_asyncio.fixture
+async def lanes() -> AsyncIterator[LanePool]:
+    """Run one lane with two small slots."""
+    async with LanePool(1, 2, SLOT_BYTES) as pool:
+        yield pool
+
+
+class Watched(io.FileIO):
+    """A file that tells before each of its reads."""
+
+    def __init__(self, path: Path, before_read: Any) -> None:
+        super().__init__(path)
+        self._before_read = before_read
+
+    def readinto(self, buffer: Any) -> int:
+        """Tell, then read."""
+        self._before_read()
+        return super().readinto(buffer)
+
+
+async def test_a_file_that_changes_while_it_is_read_gets_no_digest(lanes: LanePool, tmp_path: Path) -> None:
+    """A digest over two states of a file would be of nothing."""
+    path = tmp_path / "growing"
+    path.write_bytes(b"x" * SLOT_BYTES)
+
+    with (
+        Watched(path, lambda: path.write_bytes(b"y" * (SLOT_BYTES + 1))) as stream,
+        pytest.raises(FileNotHashedError, match="changed while it was read"),
+    ):
+        await hash_stream(stream, lanes, resolve(["md5"]))
+
+    assert lanes.slots.held_count == 0
+
+
+async def test_a_read_that_is_cancelled_gives_its_slot_back_when_nothing_writes_into_it(
+    lanes: LanePool, tmp_path: Path
+) -> None:
+    """The thread can't be stopped, so its end is waited for."""
+    path = tmp_path / "slow"
+    path.write_bytes(b"x")
+    reads, may_go_on = asyncio.Event(), threading.Event()
+    loop = asyncio.get_running_loop()
+
+    def hold() -> None:
+        loop.call_soon_threadsafe(reads.set)
+        may_go_on.wait()
+
+    with Watched(path, hold) as stream:
+        hashing = asyncio.create_task(hash_stream(stream, lanes, resolve(["md5"])))
+        await reads.wait()
+        hashing.cancel()
+        await asyncio.sleep(0)
+        assert lanes.slots.held_count == 1
+        may_go_on.set()
+        with pytest.raises(asyncio.CancelledError):
+            await hashing
+
+    assert lanes.slots.held_count == 0
