@@ -16,7 +16,7 @@ from worker.hashing.streams import Piece, SessionState, Stream, Work
 
 # One work is at most so many seconds of hashing (or one piece): so long that handing it out costs little
 # beside it, so short that the next session's turn comes soon.
-WORK_SECONDS = 0.008
+WORK_SECONDS = 0.016
 # The slots of a work come back when it is done, so a cheap algorithm must not take the whole ring at once.
 WORK_PIECES = 8
 # An object up to this size is one work for one lane, with all its algorithms.
