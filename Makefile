@@ -18,7 +18,7 @@ test: $(READY) ## Run all tests, with coverage
 	$(BIN)/coverage run -m pytest -n auto --dist loadscope $(ARGS)
 	@$(BIN)/coverage combine -q && $(BIN)/coverage report --skip-covered
 
-lint: $(READY) ## Check style, types, floors and the documents made from code
+lint: $(READY) ## Check style, types and floors
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy

@@ -2,11 +2,18 @@
 
 import asyncio
 import os
+import secrets
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Self
 
 import aiohttp
+import click
+from celery import Celery
+from celery.bin.base import CLIContext
+from celery.bin.worker import worker as celery_worker
+from click.core import ParameterSource
+from pydantic import HttpUrl, ValidationError
 
 from worker.hashing.algorithms import resolve
 from worker.hashing.errors import UnknownAlgorithmError
@@ -24,7 +31,15 @@ from worker.libsafe.sender import ReportSender
 from worker.queueing.app import QUEUE, make_app
 from worker.queueing.loop_thread import LoopThread
 from worker.queueing.tasks import register
-from worker.settings import ApiSettings, ReadingSettings, Settings, SettingsError, StorageSettings
+from worker.settings import (
+    ANY_STORAGE,
+    ApiSettings,
+    HashingSettings,
+    ReadingSettings,
+    Settings,
+    SettingsError,
+    StorageSettings,
+)
 from worker.storage.access import StoreAccess, StoreLimits
 from worker.storage.store import ObjectStore
 
@@ -33,32 +48,53 @@ _CONNECTIONS_BESIDE_SLOTS = 8
 _DEFAULT_REGION = "us-east-1"
 
 
-def run_worker(settings: Settings, celery_options: Sequence[str] = ()) -> None:
+def run_worker(settings: Settings, celery_options: Sequence[str] = ()) -> int:
     """Run a Celery worker until it is told to stop; lanes are warm before the first task.
 
     Args:
         settings: The settings.
-        celery_options: More options of `celery worker`, as on its command line.
+        celery_options: More options of `celery worker`, as on its command line; not the pool.
+
+    Returns:
+        The worker's exit status: 0 if it was told to stop, else what Celery gives for its failure.
 
     Raises:
-        SystemExit: The worker has stopped.
-        SettingsError: A route template or a default algorithm is wrong.
+        SettingsError: A route template, a default algorithm or an option of Celery is wrong.
     """
     app = make_app(settings.broker.url.get_secret_value())
-    with LoopThread(lambda: open_runner(settings)) as loop:
-        register(app, lambda document: loop.run(loop.resource.run(document)))
-        concurrency = settings.worker.jobs_at_once
-        app.worker_main(
-            [
-                "worker",
-                # Celery's default pool forks, and a forked child may not start lanes.
-                "--pool=threads",
-                f"--concurrency={concurrency}",
-                f"--queues={QUEUE}",
-                f"--loglevel={settings.log.level}",
-                *celery_options,
-            ]
+    try:
+        command = _celery_command(app, settings, celery_options)
+        with LoopThread(lambda: open_runner(settings)) as loop:
+            register(app, lambda document: loop.run(loop.resource.run(document)))
+            # Not app.worker_main, which drops the status.
+            with command:
+                celery_worker.invoke(command)
+    except click.exceptions.Exit as end:
+        return end.exit_code
+    except click.UsageError as error:
+        raise SettingsError(f"Wrong option of celery worker: {error.format_message()}") from None
+    return 0
+
+
+def _celery_command(app: Celery, settings: Settings, options: Sequence[str]) -> click.Context:
+    """Read the options of `celery worker`; they win over what the settings say, all but the pool."""
+    command: click.Context = celery_worker.make_context(
+        "worker",
+        list(options),
+        obj=CLIContext(app, no_color=False, workdir=None),
+        default_map={
+            "pool": "threads",
+            "concurrency": settings.worker.jobs_at_once,
+            "queues": QUEUE,
+            "loglevel": settings.log.level,
+        },
+    )
+    if command.get_parameter_source("pool") is ParameterSource.COMMANDLINE:
+        # A forked child may not start lanes, and has no event loop's thread.
+        raise click.UsageError(
+            "leave out -P and --pool, jobs run in threads; worker.jobs_at_once sets how many."
         )
+    return command
 
 
 @asynccontextmanager
@@ -69,10 +105,7 @@ async def open_runner(settings: Settings) -> AsyncIterator[JobRunner]:
         SettingsError: A route template or a default algorithm is wrong.
     """
     routes = make_routes(settings.api)
-    try:
-        resolve(settings.hashing.algorithms)
-    except UnknownAlgorithmError as error:
-        raise SettingsError(f"Wrong settings: hashing.algorithms: {error}") from None
+    check_algorithms(settings.hashing)
     async with AsyncExitStack() as stack:
         lanes = await stack.enter_async_context(
             LanePool(
@@ -116,9 +149,9 @@ class ConfiguredPlatforms:
             timeout_seconds=self._api.timeout_seconds,
         )
 
-    def sender(self, client: PlatformClient, job_id: str, token: str) -> ReportSender:
+    def sender(self, client: PlatformClient, job_id: str) -> ReportSender:
         """Give a sender; see `Platforms.sender`."""
-        return ReportSender(client, job_id, self._policy, token=token)
+        return ReportSender(client, job_id, self._policy, token=secrets.token_hex(8))
 
 
 class ConfiguredStores:
@@ -144,21 +177,66 @@ class ConfiguredStores:
                 "no_credentials",
                 f"the worker's settings hold no S3 credentials for storage {storage.id}; add them there.",
             )
-        if storage.endpoint is not None and configured.endpoint_url is None:
+        self._check_endpoint(storage, configured)
+        async with self._opening:
+            if storage.id not in self._open:
+                self._open[storage.id] = await self._opened(storage, configured)
+        return self._open[storage.id]
+
+    def _check_endpoint(self, storage: Storage, configured: StorageSettings) -> None:
+        """Refuse to look for a storage's files where the platform does not keep them.
+
+        A table of the storage's own is right whatever the record says: within a network the address may be
+        another. `default` was written for no storage in particular, and at its endpoint another object may
+        have the same name.
+        """
+        if storage.endpoint is None:
+            return
+        if configured.endpoint_url is None:
             raise FileNotHashedError(
                 "endpoint_not_allowed",
                 f"the worker's settings name no endpoint for storage {storage.id}, which is at "
                 f"{storage.endpoint}, says the platform; set endpoint_url, S3 keys are sent nowhere else.",
             )
-        async with self._opening:
-            if storage.id not in self._open:
-                self._open[storage.id] = await self._stack.enter_async_context(
-                    ObjectStore(
-                        store_access(configured, storage.region),
-                        store_limits(self._settings.reading, self._settings.hashing.slots),
-                    )
-                )
-        return self._open[storage.id]
+        is_default = configured is self._settings.storages.get(ANY_STORAGE)
+        if is_default and not _is_same_place(storage.endpoint, configured.endpoint_url):
+            raise FileNotHashedError(
+                "endpoint_not_allowed",
+                f"storage {storage.id} is at {storage.endpoint}, says the platform, and storages.default of "
+                f"the worker's settings is at {configured.endpoint_url}; add storages.{storage.id.lower()}.",
+            )
+
+    async def _opened(self, storage: Storage, configured: StorageSettings) -> ObjectStore:
+        access = store_access(configured, storage.region)
+        limits = store_limits(self._settings.reading, self._settings.hashing.slots)
+        try:
+            return await self._stack.enter_async_context(ObjectStore(access, limits))
+        except (ValueError, OSError) as error:
+            raise FileNotHashedError(
+                "storage_not_opened",
+                f"storage {storage.id} cannot be opened; correct its settings or its record: {error}",
+            ) from error
+
+
+def _is_same_place(endpoint: str, configured: HttpUrl) -> bool:
+    """Tell whether scheme, host and port are the same; a text that is no such address is another place."""
+    try:
+        named = HttpUrl(endpoint)
+    except ValidationError:
+        return False
+    return (named.scheme, named.host, named.port) == (configured.scheme, configured.host, configured.port)
+
+
+def check_algorithms(hashing: HashingSettings) -> None:
+    """Make sure that the default algorithms can be calculated.
+
+    Raises:
+        SettingsError: One of them is unknown.
+    """
+    try:
+        resolve(hashing.algorithms)
+    except UnknownAlgorithmError as error:
+        raise SettingsError(f"Wrong settings: hashing.algorithms: {error}") from None
 
 
 def make_routes(api: ApiSettings) -> Routes:

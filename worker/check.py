@@ -1,36 +1,53 @@
 """Is everything that a worker needs there and right? One finding for each thing, and no secret in any."""
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator
 from dataclasses import asdict, dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 import aiohttp
 import redis.asyncio
 import redis.exceptions
 
-from worker.bootstrap import ConfiguredPlatforms, ConfiguredStores, make_routes, store_access, store_limits
-from worker.hashing.algorithms import ALGORITHMS
+from worker.bootstrap import (
+    ConfiguredPlatforms,
+    ConfiguredStores,
+    check_algorithms,
+    make_routes,
+    store_access,
+    store_limits,
+)
+from worker.hashing.algorithms import ALGORITHMS, resolve
 from worker.hashing.errors import HashingError
 from worker.hashing.lanes import LanePool
 from worker.jobs.errors import FileNotHashedError
 from worker.libsafe.client import open_http
 from worker.libsafe.errors import LibsafeError
 from worker.libsafe.payload import Payload
-from worker.settings import Settings, StorageSettings
+from worker.settings import Settings, SettingsError, StorageSettings
 from worker.storage.errors import StorageError
 from worker.storage.store import ObjectStore
 
 _PATIENCE_SECONDS = 5.0
 _SMALLEST_SLOT_BYTES = 64 * 1024
+# What OpenSSL says, by its version, of an answer that is no TLS.
+_NO_TLS = {"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "UNEXPECTED_EOF_WHILE_READING"}
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What was found of one thing: `part` names it, `detail` is one sentence for people."""
+    """What was found of one thing.
+
+    Attributes:
+        part: Its name.
+        state: `unknown` if it could not be asked, or not as far as a job would go.
+        detail: One sentence for people.
+    """
 
     part: str
-    ok: bool
+    state: Literal["ok", "wrong", "unknown"]
     detail: str
 
     def as_json(self) -> dict[str, Any]:
@@ -39,7 +56,7 @@ class Finding:
 
 
 async def check(settings: Settings, payload: Payload | None = None) -> AsyncIterator[Finding]:
-    """Look at the broker, the lanes, every storage and every platform that the settings name.
+    """Look at the settings, the broker, the lanes, every storage and every platform that the settings name.
 
     Args:
         settings: The settings.
@@ -48,20 +65,29 @@ async def check(settings: Settings, payload: Payload | None = None) -> AsyncIter
     Yields:
         A finding for each thing, as soon as it is known.
     """
+    yield _check_settings(settings)
     yield await _check_broker(settings.broker.url.get_secret_value())
     yield await _check_lanes()
     if not settings.storages:
-        yield Finding("S3", ok=False, detail="The settings hold no credentials: add [storages.default].")
+        yield Finding("S3", "wrong", "The settings hold no credentials: add [storages.default].")
     for storage_id, storage in settings.storages.items():
         yield await _check_storage(settings, storage_id, storage)
     if not settings.api.allowed_hosts:
-        yield Finding(
-            "API", ok=False, detail="The settings allow no platform; add its host to api.allowed_hosts."
-        )
+        yield Finding("API", "wrong", "The settings allow no platform; add its host to api.allowed_hosts.")
     for host in settings.api.allowed_hosts:
         yield await _check_host(host)
     if payload is not None:
         yield await _check_payload(settings, payload)
+
+
+def _check_settings(settings: Settings) -> Finding:
+    """Look at what the settings alone can't judge; the rest was checked when they were read."""
+    try:
+        make_routes(settings.api)
+        check_algorithms(settings.hashing)
+    except SettingsError as error:
+        return Finding("settings", "wrong", str(error))
+    return Finding("settings", "ok", "Routes and default algorithms can be used.")
 
 
 async def _check_broker(url: str) -> Finding:
@@ -73,14 +99,12 @@ async def _check_broker(url: str) -> Finding:
         async with client:
             await client.ping()
     except redis.exceptions.AuthenticationError:
-        return Finding("broker", ok=False, detail=f"{place} refuses the password; correct it in broker.url.")
+        return Finding("broker", "wrong", f"{place} refuses the password; correct it in broker.url.")
     except redis.exceptions.ResponseError as error:
-        return Finding("broker", ok=False, detail=f"{place} refuses: {error}.")
+        return Finding("broker", "wrong", f"{place} refuses: {error}.")
     except (redis.exceptions.RedisError, OSError):
-        return Finding(
-            "broker", ok=False, detail=f"{place} does not answer; does it run, is broker.url right?"
-        )
-    return Finding("broker", ok=True, detail=f"{place} answers.")
+        return Finding("broker", "wrong", f"{place} does not answer; does it run, is broker.url right?")
+    return Finding("broker", "ok", f"{place} answers.")
 
 
 async def _check_lanes() -> Finding:
@@ -91,63 +115,102 @@ async def _check_lanes() -> Finding:
         ):
             await session.digests()
     except (HashingError, OSError) as error:
-        return Finding("lanes", ok=False, detail=f"A lane can't hash: {error}")
-    return Finding("lanes", ok=True, detail=f"A lane starts and knows {len(ALGORITHMS)} algorithms.")
+        return Finding("lanes", "wrong", f"A lane can't hash: {error}")
+    return Finding("lanes", "ok", f"A lane starts and knows {len(ALGORITHMS)} algorithms.")
 
 
 async def _check_storage(settings: Settings, storage_id: str, storage: StorageSettings) -> Finding:
     part = f"S3 {storage_id}"
     where = str(storage.endpoint_url or "AWS")
     if storage.bucket is None:
-        detail = f"{where} was not asked: name a bucket to try in storages.{storage_id}.bucket."
-        return Finding(part, ok=True, detail=detail)
+        return await _check_endpoint(part, storage)
     limits = store_limits(settings.reading.model_copy(update={"attempts": 1}), slots=1)
     try:
         async with ObjectStore(store_access(storage, None), limits) as store:
             await store.reach(storage.bucket)
-    except StorageError as error:
-        return Finding(part, ok=False, detail=f"{where}: {error}")
-    return Finding(part, ok=True, detail=f"{where} lets these credentials into {storage.bucket}.")
+    except (StorageError, ValueError, OSError) as error:
+        return Finding(part, "wrong", f"{where}: {error}")
+    return Finding(part, "ok", f"{where} lets these credentials into {storage.bucket}.")
+
+
+async def _check_endpoint(part: str, storage: StorageSettings) -> Finding:
+    """Ask without credentials: any answer shows that something is there, and none that it lets us in."""
+    advice = "name a bucket that the credentials may be tried on in its settings."
+    if storage.endpoint_url is None:
+        return Finding(part, "unknown", f"AWS was not asked; {advice}")
+    where = str(storage.endpoint_url)
+    try:
+        status = await _status_of(where, storage.verify_tls)
+    except (aiohttp.ClientError, OSError, ValueError) as error:
+        return Finding(part, "wrong", f"{where} does not answer: {_reason(error)}.")
+    return Finding(
+        part, "unknown", f"{where} answers ({status}), but the credentials were not tried; {advice}"
+    )
 
 
 async def _check_host(host: str) -> Finding:
     """Ask for the API without a key: any answer shows that the platform is there."""
-    timeout = aiohttp.ClientTimeout(total=_PATIENCE_SECONDS)
+    part = f"API {host}"
     reasons = []
-    async with aiohttp.ClientSession(timeout=timeout) as http:
-        for scheme in ("https", "http"):
-            try:
-                async with http.get(f"{scheme}://{host}/api/", allow_redirects=False) as answer:
-                    detail = f"It answers by {scheme} ({answer.status})."
-                    return Finding(f"API {host}", ok=True, detail=detail)
-            except (aiohttp.ClientError, OSError, ValueError) as error:
-                reasons.append(f"{scheme}: {type(error).__name__}")
+    for scheme in ("https", "http"):
+        try:
+            status = await _status_of(f"{scheme}://{host}/api/")
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            if _speaks_tls(error):
+                return Finding(part, "wrong", f"Its https can't be used: {_reason(error)}.")
+            reasons.append(f"{scheme}: {_reason(error)}")
+        else:
+            return Finding(part, "ok", f"It answers by {scheme} ({status}).")
     detail = f"It does not answer ({', '.join(reasons)}); is the name right, and open from here?"
-    return Finding(f"API {host}", ok=False, detail=detail)
+    return Finding(part, "wrong", detail)
+
+
+async def _status_of(url: str, verify_tls: bool | Path = True) -> int:  # noqa: FBT001, FBT002 - as in the settings
+    tls = ssl.create_default_context(cafile=verify_tls) if isinstance(verify_tls, Path) else verify_tls
+    timeout = aiohttp.ClientTimeout(total=_PATIENCE_SECONDS)
+    async with (
+        aiohttp.ClientSession(timeout=timeout) as http,
+        http.get(url, ssl=tls, allow_redirects=False) as answer,
+    ):
+        return answer.status
+
+
+def _speaks_tls(error: Exception) -> bool:
+    """Tell a server whose TLS we can't use, as with a wrong certificate, from one that has none."""
+    within = error.__cause__
+    return isinstance(within, ssl.SSLError) and within.reason not in _NO_TLS
+
+
+def _reason(error: Exception) -> str:
+    within = error.__cause__
+    if isinstance(within, ssl.SSLCertVerificationError):
+        return f"its certificate is not accepted, {within.verify_message.rstrip('.')}"
+    return getattr(within, "reason", None) or getattr(error, "strerror", None) or type(error).__name__
 
 
 async def _check_payload(settings: Settings, payload: Payload) -> Finding:
-    """Go a job's way without changing anything: job, container, storage, bucket."""
+    """Go a job's way without changing anything: algorithms, job, container, storage, bucket."""
     part = f"job {payload.address.job_id}"
-    routes = make_routes(settings.api)
     once = settings.api.model_copy(update={"attempts": 1})
     try:
+        resolve(payload.algorithms or settings.hashing.algorithms)
         async with (
             asyncio.timeout(4 * _PATIENCE_SECONDS),
             open_http(max_connections=1) as http,
             ConfiguredStores(settings) as stores,
         ):
-            client = ConfiguredPlatforms(once, routes, http).client(payload.address)
+            client = ConfiguredPlatforms(once, make_routes(settings.api), http).client(payload.address)
             job = await client.job(payload.address.job_id)
             container_id = payload.function_data.container.id
             if container_id is None:
-                return Finding(part, ok=True, detail=f"Its status is {job.status}; it names no container.")
+                detail = f"Its status is {job.status}; no storage was asked, because it names no container."
+                return Finding(part, "unknown", detail)
             container = await client.container(container_id)
             storage = await client.storage(container.storage_id)
             await (await stores.store(storage)).reach(storage.bucket)
-    except (LibsafeError, StorageError, FileNotHashedError) as error:
-        return Finding(part, ok=False, detail=str(error))
+    except (SettingsError, HashingError, LibsafeError, StorageError, FileNotHashedError) as error:
+        return Finding(part, "wrong", str(error))
     except TimeoutError:
-        return Finding(part, ok=False, detail="The platform and its storage took too long to answer.")
+        return Finding(part, "wrong", "The platform and its storage took too long to answer.")
     detail = f"Its status is {job.status}, and bucket {storage.bucket} of storage {storage.id} is open."
-    return Finding(part, ok=True, detail=detail)
+    return Finding(part, "ok", detail)

@@ -5,9 +5,9 @@ import json
 import signal
 import sys
 import tempfile
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from pathlib import Path
-from typing import Annotated, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
 
 import typer
 from rich.console import Console
@@ -15,6 +15,9 @@ from rich.markup import escape
 
 from worker import __version__, settings
 from worker.observability import configure_logging
+
+if TYPE_CHECKING:
+    from worker.hashing.algorithms import Algorithm
 
 # The work's own modules are imported where a command needs them: `--help` stays quick, and a worker's
 # image does without the local platform.
@@ -39,6 +42,7 @@ app = typer.Typer(
     # They print local variables, and so keys.
     pretty_exceptions_enable=False,
 )
+_COLOURS = {"ok": "green", "wrong": "red", "unknown": "yellow"}
 _out = Console(soft_wrap=True)
 _err = Console(stderr=True, soft_wrap=True)
 
@@ -71,7 +75,7 @@ def demo(
     ended COMPLETED.
     """
     from worker.local import demo_view
-    from worker.local.demo import run_demo
+    from worker.local.demo import DemoResult, run_demo
     from worker.local.sample import make_sample
 
     names = _algorithm_names(algorithms)
@@ -81,8 +85,11 @@ def demo(
     with tempfile.TemporaryDirectory(prefix="hash-worker-") as folder:
         directory = Path(folder)
         with demo_view.progress(_err) as show:
-            sources = paths or [make_sample(directory)]
-            result = _run(run_demo(directory, sources, names, show))
+
+            async def run_it() -> DemoResult:
+                return await run_demo(directory, paths or [make_sample(directory)], names, show)
+
+            result = _run(run_it())
     if as_json:
         typer.echo(json.dumps(result.as_json(), ensure_ascii=False))
     else:
@@ -103,12 +110,12 @@ def hash_(
     One line for each: `<hex>  <name>` as coreutils write it, or with several algorithms
     `MD5 (<name>) = <hex>`. S3 credentials come from the settings: the storage with that bucket, or default.
     """
-    from worker.hashing.algorithms import resolve
     from worker.targets import Hashed, hash_targets
 
     loaded = _settings()
     configure_logging("WARNING", loaded.log.format)
-    chosen = resolve(_algorithm_names(algorithms) or loaded.hashing.algorithms)
+    named = _algorithm_names(algorithms) or loaded.hashing.algorithms
+    chosen = _resolve(named, "Wrong settings: hashing.algorithms: ")
 
     async def print_all() -> list[Hashed]:
         results = []
@@ -152,9 +159,10 @@ def run(context: typer.Context) -> None:
     from worker.bootstrap import run_worker
 
     try:
-        run_worker(loaded, context.args)
+        status = run_worker(loaded, context.args)
     except settings.SettingsError as error:
         _stop(str(error))
+    raise typer.Exit(status)
 
 
 @app.command()
@@ -185,7 +193,10 @@ def check(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Tell whether everything that a worker needs is there and right: one line each, status 1 if not."""
+    """Tell whether all that a worker needs is there and right: one line each, status 1 if one is wrong.
+
+    What could not be asked is `unknown`; its line tells how to have it asked.
+    """
     from worker.check import check as findings_of
 
     loaded = _settings()
@@ -197,14 +208,14 @@ def check(
         async for finding in findings_of(loaded, parsed):
             findings.append(finding.as_json())
             if not as_json:
-                mark = "[green]ok[/]   " if finding.ok else "[red]wrong[/]"
+                mark = f"[{_COLOURS[finding.state]}]{finding.state:<7}[/]"
                 _out.print(f"{mark} {escape(finding.part)}: {escape(finding.detail)}")
         return findings
 
     findings = _run(look())
     if as_json:
         _out.print_json(data=findings)
-    raise typer.Exit(0 if all(finding["ok"] for finding in findings) else FAILED)
+    raise typer.Exit(FAILED if any(finding["state"] == "wrong" for finding in findings) else 0)
 
 
 def _settings() -> settings.Settings:
@@ -232,28 +243,44 @@ def _payload(text: bytes) -> Any:
 
 
 def _algorithm_names(text: str) -> tuple[str, ...]:
+    names = text.replace(",", " ").split()
+    return tuple(algorithm.name for algorithm in _resolve(names)) if names else ()
+
+
+def _resolve(names: Sequence[str], where: str = "") -> "tuple[Algorithm, ...]":
     from worker.hashing.algorithms import resolve
     from worker.hashing.errors import UnknownAlgorithmError
 
-    names = [name for name in text.replace(",", " ").split() if name]
     try:
-        return tuple(algorithm.name for algorithm in resolve(names)) if names else ()
+        return resolve(names)
     except UnknownAlgorithmError as error:
-        _stop(str(error))
+        _stop(f"{where}{error}")
 
 
 def _run(work: Coroutine[Any, Any, ResultT]) -> ResultT:
     """Run to the end; Ctrl-C and SIGTERM cancel the work, and what it has open is closed before we leave."""
     from worker.local.errors import LocalError
 
-    # asyncio turns SIGINT, and no other signal, into a cancellation of the work.
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    async def stoppable() -> ResultT:
+        running = asyncio.ensure_future(work)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            # A shell has what it starts in the background ignore Ctrl-C.
+            if signal.getsignal(number) != signal.SIG_IGN:
+                asyncio.get_running_loop().add_signal_handler(number, _cancel_once, running)
+        return await running
+
     try:
-        return asyncio.run(work)
-    except KeyboardInterrupt:
+        return asyncio.run(stoppable())
+    except (KeyboardInterrupt, asyncio.CancelledError):
         _stop("Stopped; nothing is left running.", INTERRUPTED)
     except LocalError as error:
         _stop(str(error), FAILED)
+
+
+def _cancel_once(running: asyncio.Task[Any]) -> None:
+    # A second Ctrl-C must not cut short what closes the rest.
+    if not running.cancelling():
+        running.cancel()
 
 
 def _stop(reason: str, status: int = UNUSABLE) -> NoReturn:

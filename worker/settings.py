@@ -5,15 +5,16 @@ They are read once, in bootstrap, never at import. Between levels of a variable'
 `HASH_WORKER_BROKER__URL_FILE=/run/secrets/broker_url`.
 """
 
-import json
 import os
+import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 import pydantic_settings
-from pydantic import BaseModel, ConfigDict, Field, HttpUrl, SecretStr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, HttpUrl, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 PREFIX = "HASH_WORKER_"
@@ -24,6 +25,12 @@ ANY_STORAGE = "default"
 KiB = 1024
 MiB = 1024 * KiB
 GiB = 1024 * MiB
+
+# Valkey's databases have numbers. Of options kombu and redis-py share those of TLS; an "@" there shows that
+# a password was cut.
+_BROKER_PATH_AND_QUERY = re.compile(r"(/[0-9]*)?(\?(&?ssl_[a-z_]+=[^@&#]*)+)?")
+# As botocore takes it: one label of a host's name.
+_REGION = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
 
 
 class SettingsError(Exception):
@@ -42,6 +49,17 @@ class BrokerSettings(_Section):
         description="Valkey or Redis with its password: redis://:password@host:port/0; rediss:// for TLS.",
     )
 
+    @field_validator("url")
+    @classmethod
+    def _check_url(cls, url: SecretStr) -> SecretStr:
+        # Celery would quote parts of the password when it finds out.
+        if not _is_broker_url(url.get_secret_value()):
+            raise ValueError(
+                "must be redis://:password@host:port/0, or rediss:// for TLS; "
+                "percent-encode all but letters and digits of the password: / is %2F, # is %23"
+            )
+        return url
+
 
 class ApiSettings(_Section):
     """The platform's jobs API, and what this platform calls things."""
@@ -49,9 +67,6 @@ class ApiSettings(_Section):
     allowed_hosts: tuple[str, ...] = Field(
         default=(),
         description="host or host:port of each platform that is served; a key is sent nowhere else.",
-    )
-    use_root_key: bool = Field(
-        default=False, description="Sign requests with the payload's key_root instead of its key_user."
     )
     routes: dict[str, str] = Field(
         default={}, description="Route templates by name, where the platform's differ from ours."
@@ -65,7 +80,7 @@ class ApiSettings(_Section):
         description="Algorithm -> the platform's name; the digest of another one is a message only.",
     )
     connections: Annotated[int, Field(ge=1, le=1000)] = Field(
-        default=32, description="Connections kept to one platform, count."
+        default=32, description="Connections to all platforms together, count."
     )
     attempts: Annotated[int, Field(ge=1, le=100)] = Field(
         default=8, description="Times a request is tried before it counts as failed."
@@ -94,6 +109,13 @@ class StorageSettings(_Section):
     )
     verify_tls: bool | Path = Field(default=True, description="false, or a bundle of CA certificates.")
 
+    @field_validator("region")
+    @classmethod
+    def _check_region(cls, region: str | None) -> str | None:
+        if region is not None and not _REGION.fullmatch(region):
+            raise ValueError("must be letters, digits and hyphens, like eu-west-1")
+        return region
+
 
 class HashingSettings(_Section):
     """Lanes and slots. Memory for slots is `slots` x `slot_bytes`, whatever the size of an object."""
@@ -107,6 +129,7 @@ class HashingSettings(_Section):
     )
     algorithms: tuple[str, ...] = Field(
         default=("md5", "sha1", "sha256", "blake3"),
+        min_length=1,
         description="Algorithms of a job whose payload names none.",
     )
 
@@ -115,7 +138,7 @@ class ReadingSettings(_Section):
     """How objects are read from S3."""
 
     ranges_in_flight: Annotated[int, Field(ge=1, le=256)] = Field(
-        default=6, description="Ranges of one object asked for ahead of the hashers, count."
+        default=4, description="Ranges of one object asked for ahead of the hashers, count."
     )
     attempts: Annotated[int, Field(ge=1, le=100)] = Field(
         default=8, description="Times a range is asked for before its file counts as unreadable."
@@ -161,16 +184,29 @@ class Settings(BaseSettings):
     broker: BrokerSettings = BrokerSettings()
     api: ApiSettings = ApiSettings()
     storages: dict[str, StorageSettings] = Field(
-        default={}, description="By the platform's storage id; `default` stands for every other id."
+        default={},
+        description="By the platform's storage id in lower case; `default` stands for every other id.",
     )
     hashing: HashingSettings = HashingSettings()
     reading: ReadingSettings = ReadingSettings()
     worker: WorkerSettings = WorkerSettings()
     log: LogSettings = LogSettings()
 
+    @field_validator("storages", mode="before")
+    @classmethod
+    def _check_storage_ids(cls, storages: Any) -> Any:
+        # Names of variables have no case, so a table in the file and its variables meet in lower case.
+        for storage_id in storages if isinstance(storages, dict) else ():
+            if storage_id != storage_id.lower():
+                raise ValueError(f"write {storage_id} in lower case; the case of an id does not count")
+        return storages
+
     def storage(self, storage_id: str) -> StorageSettings | None:
-        """Give the access for one of the platform's storages, or None where the settings have none for it."""
-        return self.storages.get(storage_id) or self.storages.get(ANY_STORAGE)
+        """Give the access for one of the platform's storages, or None where the settings have none for it.
+
+        The case of the id does not count.
+        """
+        return self.storages.get(storage_id.lower()) or self.storages.get(ANY_STORAGE)
 
     @classmethod
     def settings_customise_sources(
@@ -184,14 +220,18 @@ class Settings(BaseSettings):
         """Let variables override the file; there are no other sources."""
         del env_settings, dotenv_settings, file_secret_settings
         toml = pydantic_settings.TomlConfigSettingsSource(settings_cls, _config_file(os.environ))
-        return init_settings, _Environment(settings_cls), toml
+        return init_settings, _Environment(settings_cls, _variables(os.environ)), toml
 
 
 class _Environment(pydantic_settings.EnvSettingsSource):
-    """The process's variables, with each `…_FILE` replaced by what its file holds."""
+    """Variables, as `_variables` gives them."""
+
+    def __init__(self, settings_cls: type[BaseSettings], variables: Mapping[str, str]) -> None:
+        self._variables = variables
+        super().__init__(settings_cls)
 
     def _load_env_vars(self) -> Mapping[str, str | None]:
-        return {name.lower(): value for name, value in _variables(os.environ).items()}
+        return {name.lower(): value for name, value in self._variables.items()}
 
 
 def load() -> Settings:
@@ -216,19 +256,40 @@ def load() -> Settings:
         raise SettingsError(f"Wrong settings: a list or a table is written as JSON in {named}.") from None
     except tomllib.TOMLDecodeError as error:
         raise SettingsError(f"Wrong settings: {_config_file(os.environ)} is not TOML: {error}.") from None
+    except (OSError, UnicodeDecodeError) as error:
+        named = os.environ.get(CONFIG_VARIABLE) or str(CONFIG_FILE)
+        raise SettingsError(f"Wrong settings: {named} can't be read: {_reason(error)}.") from None
 
 
 def _advice(kind: str, text: str) -> str:
-    return "there is no such setting" if kind == "extra_forbidden" else text
+    return "there is no such setting" if kind == "extra_forbidden" else text.removeprefix("Value error, ")
 
 
 def _not_json(variables: Mapping[str, str]) -> Iterator[str]:
-    """Name the variables that can't be a list or a table."""
+    """Name the variables that have to be a list or a table, and can't be."""
     for name, value in variables.items():
         try:
-            json.loads(value)
-        except ValueError:
+            _Environment(Settings, {name: value})()
+        except pydantic_settings.SettingsError:
             yield name
+
+
+def _is_broker_url(url: str) -> bool:
+    """Tell whether Celery and the client of `check` would both read the address as it is meant.
+
+    A "/", "#" or "?" in a password ends the host early (RFC 3986, section 3.2): what follows shows it.
+    """
+    try:
+        parts = urlsplit(url)
+        has_place = parts.hostname is not None and parts.port != 0
+    except ValueError:
+        return False
+    rest = url.partition("://")[2].removeprefix(parts.netloc)
+    return (
+        has_place
+        and url.startswith(("redis://", "rediss://"))
+        and _BROKER_PATH_AND_QUERY.fullmatch(rest) is not None
+    )
 
 
 def _config_file(environ: Mapping[str, str]) -> Path | None:
@@ -259,5 +320,8 @@ def _secret(name: str, path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
-        reason: Any = getattr(error, "strerror", None) or "it is not text"
-        raise SettingsError(f"{name}: the file {path} can't be read: {reason}.") from None
+        raise SettingsError(f"{name}: the file {path} can't be read: {_reason(error)}.") from None
+
+
+def _reason(error: OSError | UnicodeDecodeError) -> str:
+    return error.strerror or type(error).__name__ if isinstance(error, OSError) else "it is not UTF-8"

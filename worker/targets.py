@@ -1,6 +1,7 @@
 """What `hash-worker hash` is given: local files, standard input, objects on S3. The lanes are a job's own."""
 
 import os
+import stat
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -70,8 +71,15 @@ async def _hash_target(
 async def _hash_here(target: str, algorithms: Sequence[Algorithm], lanes: LanePool) -> dict[str, bytes]:
     # Standard input stays open: descriptor 0 is not ours to close.
     source: Any = 0 if target == STANDARD_INPUT else target
-    with open(source, "rb", buffering=0, closefd=source != 0) as stream:  # noqa: ASYNC230 - opening is quick
+    closefd = source != 0
+    with open(source, "rb", buffering=0, closefd=closefd, opener=_open) as stream:  # noqa: ASYNC230 - opening is quick
         return await hash_stream(stream, lanes, algorithms)
+
+
+def _open(path: str, flags: int) -> int:
+    """Open as `open` does, but without waiting for a FIFO's writer."""
+    is_fifo = stat.S_ISFIFO(os.stat(path).st_mode)  # noqa: PTH116 - what `open` gives is a str
+    return os.open(path, flags | os.O_NONBLOCK if is_fifo else flags)
 
 
 async def _hash_on_s3(

@@ -4,7 +4,11 @@ import asyncio
 import hashlib
 import json
 import os
+import signal
 import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -83,3 +87,51 @@ async def test_an_object_on_s3_is_hashed_with_the_credentials_of_its_bucket(
     assert done.returncode == 1
     assert found["hashes"]["sha256"] == hashlib.sha256(CONTENT).hexdigest()
     assert missing["error"].startswith("There is no object s3://archive/nothing")
+
+
+@pytest.fixture
+def waiting(tmp_path: Path) -> Iterator[Callable[..., "subprocess.Popen[str]"]]:
+    """Start a `hash` of a file and of something that never gives a byte, and wait for the file's line."""
+    (tmp_path / "file.bin").write_bytes(b"abc")
+    os.mkfifo(tmp_path / "fifo")
+    with ExitStack() as stack:
+
+        def start(target: str, **options: Any) -> "subprocess.Popen[str]":
+            command = [sys.executable, "-m", "worker", "hash", "--algorithms", "md5", "file.bin", target]
+            pipe = subprocess.PIPE
+            process = subprocess.Popen(
+                command, cwd=tmp_path, stdin=pipe, stdout=pipe, stderr=pipe, text=True, **options
+            )
+            stack.enter_context(process)
+            stack.callback(process.kill)
+            assert process.stdout is not None
+            assert process.stdout.readline().endswith("  file.bin\n")
+            return process
+
+        yield start
+
+
+@pytest.mark.parametrize("target", ["-", "fifo"])
+def test_ctrl_c_ends_the_waiting_for_bytes_at_once(
+    waiting: Callable[..., "subprocess.Popen[str]"], target: str
+) -> None:
+    """Standard input with nothing in it, and a FIFO that nobody writes to."""
+    process = waiting(target)
+    process.send_signal(signal.SIGINT)
+    process.wait(timeout=20)
+
+    assert process.returncode == 130
+    assert process.stderr is not None
+    assert process.stderr.read() == "hash-worker: Stopped; nothing is left running.\n"
+
+
+def test_sigterm_ends_what_a_shell_has_started_in_the_background(
+    waiting: Callable[..., "subprocess.Popen[str]"],
+) -> None:
+    """It starts with SIGINT ignored, and goes on ignoring it."""
+    process = waiting("-", preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN))
+    process.send_signal(signal.SIGINT)
+    process.send_signal(signal.SIGTERM)
+    process.wait(timeout=20)
+
+    assert process.returncode == 130

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import ssl
 import sys
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+from werkzeug.serving import make_ssl_devcert
 
 from worker.local.models import ENDED
 from worker.local.platform import LocalPlatform
@@ -155,14 +157,105 @@ async def test_check_finds_everything_right(
     )
 
     assert done.returncode == 0, done.stdout
+    host = platform.api_url.removeprefix("http://")
     lines = done.stdout.splitlines()
-    assert [line.split(":")[0] for line in lines] == [
-        "ok    broker",
-        "ok    lanes",
-        f"ok    S3 {platform.storage_id}",
-        f"ok    API {platform.api_url.removeprefix('http://').split(':')[0]}",
-        "ok    job 1",
+    assert [line.split(": ")[0] for line in lines] == [
+        "ok      settings",
+        "ok      broker",
+        "ok      lanes",
+        f"ok      S3 {platform.storage_id}",
+        f"ok      API {host}",
+        "ok      job 1",
     ]
+    assert f"ok      API {host}: It answers by http (" in done.stdout
+
+
+async def test_check_calls_unknown_what_it_could_not_ask(
+    hash_worker: Any, platform: LocalPlatform, environment: dict[str, str], tmp_path: Path
+) -> None:
+    """Without a bucket no credentials are tried, without a container no storage; that is not wrong either."""
+    _, payload = platform.new_job(file_ids=["1"])
+    del payload["function_data"]["container"]
+    (tmp_path / "payload.json").write_text(json.dumps(payload), encoding="utf-8")
+    storage = {"ACCESS_KEY": "a", "SECRET_KEY": "s", "ENDPOINT_URL": platform.s3_endpoint}
+    second = {f"HASH_WORKER_STORAGES__2__{name}": value for name, value in storage.items()}
+
+    done = await asyncio.to_thread(
+        hash_worker, "check", "--json", "--payload", tmp_path / "payload.json", env=environment | second
+    )
+
+    assert done.returncode == 0, done.stdout
+    assert {finding["part"]: finding["state"] for finding in json.loads(done.stdout)} == {
+        "settings": "ok",
+        "broker": "ok",
+        "lanes": "ok",
+        "S3 1": "ok",
+        "S3 2": "unknown",
+        f"API {platform.api_url.removeprefix('http://')}": "ok",
+        "job 1": "unknown",
+    }
+
+
+async def test_check_takes_no_http_for_an_answer_where_the_certificate_is_wrong(
+    hash_worker: Any, environment: dict[str, str], tmp_path: Path
+) -> None:
+    """A worker would refuse that platform; a storage behind such a certificate is told likewise."""
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(*make_ssl_devcert(str(tmp_path / "tls"), host="localhost"))
+    server = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0, ssl=tls)
+    async with server:
+        host = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        storage = {"ACCESS_KEY": "a", "SECRET_KEY": "s", "ENDPOINT_URL": f"https://{host}"}
+        variables = {f"HASH_WORKER_STORAGES__2__{name}": value for name, value in storage.items()}
+        variables["HASH_WORKER_API__ALLOWED_HOSTS"] = json.dumps([host])
+
+        done = await asyncio.to_thread(hash_worker, "check", "--json", env=environment | variables)
+
+    wrong = wrong_parts(done.stdout)
+    assert done.returncode == 1
+    assert list(wrong) == ["S3 2", f"API {host}"]
+    assert all("its certificate is not accepted" in detail for detail in wrong.values())
+
+
+async def test_check_tries_a_payload_as_far_as_the_settings_allow(
+    hash_worker: Any, platform: LocalPlatform, environment: dict[str, str], tmp_path: Path
+) -> None:
+    """A template that can't be filled is wrong in the settings and for the job, and no traceback."""
+    _, payload = platform.new_job()
+    (tmp_path / "payload.json").write_text(json.dumps(payload), encoding="utf-8")
+    settings = environment | {"HASH_WORKER_API__ROUTES": '{"job": "/api/job"}'}
+
+    done = await asyncio.to_thread(
+        hash_worker, "check", "--json", "--payload", tmp_path / "payload.json", env=settings
+    )
+
+    wrong = wrong_parts(done.stdout)
+    assert (done.returncode, done.stderr) == (1, "")
+    assert list(wrong) == ["settings", "job 1"]
+    assert all("api.routes: The template job lacks" in detail for detail in wrong.values())
+
+
+async def test_check_names_an_algorithm_of_a_payload_that_nobody_knows(
+    hash_worker: Any, platform: LocalPlatform, environment: dict[str, str], tmp_path: Path
+) -> None:
+    """The job would fail."""
+    _, payload = platform.new_job()
+    payload["function_params"] = {"algorithms": ["md6"]}
+    (tmp_path / "payload.json").write_text(json.dumps(payload), encoding="utf-8")
+
+    done = await asyncio.to_thread(
+        hash_worker, "check", "--json", "--payload", tmp_path / "payload.json", env=environment
+    )
+
+    assert done.returncode == 1
+    assert "md6" in wrong_parts(done.stdout)["job 1"]
+
+
+def wrong_parts(findings: str) -> dict[str, str]:
+    """Give the details of what `check --json` found wrong."""
+    return {
+        finding["part"]: finding["detail"] for finding in json.loads(findings) if finding["state"] == "wrong"
+    }
 
 
 @pytest.mark.parametrize(
@@ -172,7 +265,9 @@ async def test_check_finds_everything_right(
         ("HASH_WORKER_BROKER__URL", "redis://127.0.0.1:9/0", "broker", "does not answer"),
         ("HASH_WORKER_STORAGES__1__ENDPOINT_URL", "http://127.0.0.1:9", "S3 1", "cannot be reached"),
         ("HASH_WORKER_STORAGES__1__BUCKET", "no-such-bucket", "S3 1", "There is no bucket"),
+        ("HASH_WORKER_STORAGES__1__ENDPOINT_URL", "http://a_b:1", "S3 1", "a_b"),
         ("HASH_WORKER_API__ALLOWED_HOSTS", '["127.0.0.1:9"]', "API 127.0.0.1:9", "does not answer"),
+        ("HASH_WORKER_HASHING__ALGORITHMS", '["md6"]', "settings", "hashing.algorithms: "),
     ],
 )
 async def test_check_names_what_is_wrong_and_shows_no_secret(
@@ -191,7 +286,7 @@ async def test_check_names_what_is_wrong_and_shows_no_secret(
         hash_worker, "check", "--json", env=environment | {variable: value.format(broker=broker)}
     )
 
-    wrong = {finding["part"]: finding["detail"] for finding in json.loads(done.stdout) if not finding["ok"]}
+    wrong = wrong_parts(done.stdout)
     assert done.returncode == 1
     assert list(wrong) == [part]
     assert told in wrong[part]
@@ -199,15 +294,39 @@ async def test_check_names_what_is_wrong_and_shows_no_secret(
     assert platform.s3_secret_key not in done.stdout + done.stderr
 
 
+@pytest.mark.parametrize("command", [("run",), ("hash", "-")])
 async def test_a_wrong_setting_stops_the_worker_at_its_start(
-    hash_worker: Any, environment: dict[str, str]
+    hash_worker: Any, environment: dict[str, str], command: tuple[str, ...]
 ) -> None:
     """Exit status 2 and a sentence that names the setting."""
     wrong = environment | {"HASH_WORKER_HASHING__ALGORITHMS": '["md6"]'}
 
-    done = await asyncio.to_thread(hash_worker, "run", env=wrong)
+    done = await asyncio.to_thread(hash_worker, *command, env=wrong)
 
     assert done.returncode == 2
     assert "hashing.algorithms" in done.stderr
     assert "md6" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("option", ["--pool=prefork", "--no-such-option"])
+async def test_a_wrong_option_of_celery_stops_the_worker_at_its_start(
+    hash_worker: Any, environment: dict[str, str], option: str
+) -> None:
+    """Exit status 2 and a sentence that names the option."""
+    done = await asyncio.to_thread(hash_worker, "run", option, env=environment)
+
+    assert done.returncode == 2
+    assert option.partition("=")[0] in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+async def test_a_worker_that_fails_says_so_by_its_exit_status(
+    hash_worker: Any, environment: dict[str, str], tmp_path: Path
+) -> None:
+    """Whoever started it has to know; here another process holds its pidfile (73 is EX_CANTCREAT)."""
+    (tmp_path / "worker.pid").write_text(f"{os.getpid()}\n", encoding="ascii")
+
+    done = await asyncio.to_thread(hash_worker, "run", "--pidfile=worker.pid", env=environment)
+
+    assert done.returncode == 73

@@ -8,7 +8,7 @@ import pytest
 from pydantic import SecretStr
 
 from worker.libsafe.client import PlatformClient, open_http
-from worker.libsafe.errors import NotAuthorizedError, NotFoundError, RejectedError
+from worker.libsafe.errors import NotAuthorizedError, NotFoundError, NotPermittedError, RejectedError
 from worker.libsafe.models import (
     Container,
     FileHash,
@@ -248,9 +248,9 @@ async def test_what_is_not_there_is_not_found(platform: _Platform) -> None:
 
 
 async def test_a_wrong_key_and_a_key_of_another_container_are_not_authorized(platform: _Platform) -> None:
-    """401 and 403 come as one error: this key will not do."""
-    for key in ("nobody's-key", "key-of-another-container"):
-        with pytest.raises(NotAuthorizedError) as caught:
+    """401 and 403 are told apart: the one ends a job, the other concerns one record."""
+    for key, error in (("nobody's-key", NotAuthorizedError), ("key-of-another-container", NotPermittedError)):
+        with pytest.raises(error) as caught:
             await platform.client(key).job(platform.job_id)
         assert key not in str(caught.value)
 

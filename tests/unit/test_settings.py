@@ -1,10 +1,13 @@
 """Settings: the file, the variables over it, secrets from files, and faults that are named."""
 
+import re
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
 from worker import settings
+from worker.libsafe.routes import Routes
 
 CONFIG = Path(__file__).parents[2] / "config" / "worker.toml"
 
@@ -48,6 +51,15 @@ def test_the_file_that_is_shipped_names_every_setting() -> None:
     assert missing == []
 
 
+def test_the_file_that_is_shipped_shows_every_template_with_its_default() -> None:
+    """Routes and the rule for keys are commented out, so nothing else would notice that they drift."""
+    section = CONFIG.read_text(encoding="utf-8").partition("[api.routes]\n")[2].partition("\n[")[0]
+
+    shown = dict(re.findall(r'^# (\w+) = "(.+?)"', section, re.MULTILINE))
+
+    assert shown == asdict(Routes())
+
+
 def test_a_variable_overrides_the_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Variables win, one value at a time."""
     (tmp_path / "w.toml").write_text("[hashing]\nlanes = 3\nslots = 9\n", encoding="utf-8")
@@ -84,6 +96,102 @@ def test_a_storage_is_found_by_its_id_and_else_by_default(monkeypatch: pytest.Mo
     assert [storage and storage.access_key for storage in found] == ["key of 7", "key of default"]
 
 
+def test_the_case_of_a_storage_id_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The name of a variable has no case, and the platform's id may have one."""
+    monkeypatch.setenv("HASH_WORKER_STORAGES__Prod__ACCESS_KEY", "a")
+    monkeypatch.setenv("HASH_WORKER_STORAGES__Prod__SECRET_KEY", "s")
+
+    found = settings.load().storage("Prod")
+
+    assert found is not None
+    assert found.access_key == "a"
+
+
+def test_a_storage_id_in_capitals_is_refused_in_the_file(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Else a table and the variables for its secrets would be two storages."""
+    text = '[storages.Prod]\naccess_key = "a"\nsecret_key = "s"\n'
+    (tmp_path / "w.toml").write_text(text, encoding="utf-8")
+    monkeypatch.setenv("HASH_WORKER_CONFIG", str(tmp_path / "w.toml"))
+
+    with pytest.raises(settings.SettingsError, match="storages: write Prod in lower case"):
+        settings.load()
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://broker",
+        "redis://broker:6379/0",
+        "redis://[::1]:6379/15",
+        "redis://user:pa%2Fss%23word@broker:6379/0",
+        "rediss://:password@broker:6380/0?ssl_cert_reqs=required",
+    ],
+)
+def test_the_address_of_a_broker_is_taken(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    """Valkey and Redis, with TLS or without, as kombu and redis-py read it."""
+    monkeypatch.setenv("HASH_WORKER_BROKER__URL", url)
+
+    assert settings.load().broker.url.get_secret_value() == url
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "nonsense",
+        "amqp://:hunter2@broker/0",
+        "REDIS://:hunter2@broker/0",
+        "redis://:hunter2@",
+        "redis://:hunter2@:6379/0",
+        "redis://:hunter2@broker:port/0",
+        "redis://:hunter2@broker:65536/0",
+        "redis://:hunter2@broker/zero",
+        "redis://:hunter2@broker/0?db=zero",
+        "redis://:hunter2@broker/0\n",
+        "redis://:hunter2@[::1/0",
+        "redis://:hun/ter2@broker:6379/0",
+        "redis://:hun#ter2@broker:6379/0",
+        "redis://:hun?ter2@broker:6379/0",
+        "redis://user:12/hunter2@broker:6379/0",
+        "redis://user:12?hunter2@broker:6379/0",
+    ],
+)
+def test_what_is_no_address_of_a_broker_is_refused_and_not_quoted(
+    monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
+    """It holds a password; Celery and redis-py would quote the half that they take for a port."""
+    monkeypatch.setenv("HASH_WORKER_BROKER__URL", url)
+
+    with pytest.raises(settings.SettingsError, match=r"broker\.url: must be redis://") as caught:
+        settings.load()
+
+    assert "hun" not in str(caught.value)
+    assert "ter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize("region", ["", "eu west", "eu_west", "-eu", "eu-", "e" * 64])
+def test_a_region_that_none_can_be_is_refused(monkeypatch: pytest.MonkeyPatch, region: str) -> None:
+    """It becomes part of a host's name."""
+    monkeypatch.setenv("HASH_WORKER_STORAGES__1__ACCESS_KEY", "a")
+    monkeypatch.setenv("HASH_WORKER_STORAGES__1__SECRET_KEY", "s")
+    monkeypatch.setenv("HASH_WORKER_STORAGES__1__REGION", region)
+
+    with pytest.raises(settings.SettingsError, match=r"storages\.1\.region: must be"):
+        settings.load()
+
+
+def test_only_the_variables_that_have_to_be_json_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Plain texts and numbers beside them are innocent."""
+    monkeypatch.setenv("HASH_WORKER_API__ALLOWED_HOSTS", "go.example.org")
+    monkeypatch.setenv("HASH_WORKER_LOG__LEVEL", "INFO")
+    monkeypatch.setenv("HASH_WORKER_BROKER__URL", "redis://broker/0")
+
+    with pytest.raises(settings.SettingsError, match=r"JSON in HASH_WORKER_API__ALLOWED_HOSTS\.$"):
+        settings.load()
+
+
 @pytest.mark.parametrize(
     ("variable", "value", "named"),
     [
@@ -92,8 +200,10 @@ def test_a_storage_is_found_by_its_id_and_else_by_default(monkeypatch: pytest.Mo
         ("HASH_WORKER_HASHING__LANES", "-1", "hashing.lanes: Input should be greater than or equal to 0"),
         ("HASH_WORKER_HASHING__SLOTS", "many", "hashing.slots: "),
         ("HASH_WORKER_API__ALLOWED_HOSTS", "go.example.org", "JSON in HASH_WORKER_API__ALLOWED_HOSTS"),
+        ("HASH_WORKER_HASHING__ALGORITHMS", "[]", "hashing.algorithms: "),
         ("HASH_WORKER_STORAGES__1__ACCESS_KEY", "a", "storages.1.secret_key: Field required"),
         ("HASH_WORKER_CONFIG", "nowhere.toml", "nowhere.toml, and there is no such file"),
+        ("HASH_WORKER_CONFIG", "x" * 300, "can't be read: File name too long"),
         ("HASH_WORKER_BROKER__URL_FILE", "nowhere", "HASH_WORKER_BROKER__URL_FILE: the file nowhere"),
     ],
 )
@@ -125,4 +235,13 @@ def test_a_file_that_is_no_toml_is_named(monkeypatch: pytest.MonkeyPatch, tmp_pa
     monkeypatch.setenv("HASH_WORKER_CONFIG", str(tmp_path / "w.toml"))
 
     with pytest.raises(settings.SettingsError, match=r"w\.toml"):
+        settings.load()
+
+
+def test_a_file_that_is_not_utf_8_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """TOML is UTF-8; a file in another encoding gets one sentence with its path."""
+    (tmp_path / "w.toml").write_text("# Schlüssel\n", encoding="latin-1")
+    monkeypatch.setenv("HASH_WORKER_CONFIG", str(tmp_path / "w.toml"))
+
+    with pytest.raises(settings.SettingsError, match=r"w\.toml can't be read: it is not UTF-8"):
         settings.load()

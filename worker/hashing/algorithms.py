@@ -31,8 +31,8 @@ class Algorithm(NamedTuple):
         label: how messages to people call it.
         digest_bits: the width of its digest.
         new: makes a hasher that has seen no byte.
-        cost: CPU seconds per GB (1e9 bytes) on a server core with SHA extensions; the dearest algorithm is
-            scheduled first.
+        seconds_per_gb: CPU seconds for 1e9 bytes on a server core with SHA extensions; the dearest algorithm
+            is scheduled first.
         context: the kind of context that can live in shared memory (see contexts.py); None where the state
             can't leave its hasher.
     """
@@ -41,7 +41,7 @@ class Algorithm(NamedTuple):
     label: str
     digest_bits: int
     new: Callable[[], Hasher]
-    cost: float
+    seconds_per_gb: float
     context: Literal["openssl", "crc"] | None = None
 
     @property

@@ -14,6 +14,8 @@ from worker.hashing.streams import Work
 
 _PACKAGE_ROOT = Path(__file__).parents[2]
 _RECEIVE_BYTES = 65536
+# Variables of the parent that may hold its keys; a lane needs none of them.
+_SECRET_PREFIXES = ("HASH_WORKER_", "AWS_")
 
 
 class LaneProcess:
@@ -92,12 +94,13 @@ def _order(work: Work) -> wire.Order:
 def _spawn(lane_socket: socket.socket, memory: SharedMemory) -> subprocess.Popen[bytes]:
     # Not multiprocessing: this imports nothing of the caller's, needs no helper process, and is up in 50 ms.
     search_path = [str(_PACKAGE_ROOT), *filter(None, sys.path)]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(_SECRET_PREFIXES)}
     descriptors = (memory.descriptor, lane_socket.fileno())
     measures = (memory.cell_count, memory.slot_count, memory.slot_bytes)
     return subprocess.Popen(  # noqa: S603 -- our own interpreter and module, and five numbers
         # -P: no module is taken from the current folder. -S: the search path is the parent's, already whole.
         [sys.executable, "-P", "-S", "-m", "worker.hashing.lane", *map(str, descriptors + measures)],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(search_path)},
+        env={**environment, "PYTHONPATH": os.pathsep.join(search_path)},
         pass_fds=descriptors,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import Self
 
 import structlog
@@ -23,8 +23,10 @@ _WORKS_PER_LANE = 2
 _CELLS = 4096
 # A lane is up in 50 ms; on a machine that swaps it may take seconds.
 _START_SECONDS = 60
-# So many lanes in a row that end before they are up mean that none ever will be.
+# After so many lanes in a row that end before they are up the next one waits for its turn, like one for which
+# the system has no process or descriptor left.
 _FRUITLESS_STARTS = 3
+_PAUSE_SECONDS = 1
 
 log = structlog.get_logger()
 
@@ -51,26 +53,29 @@ class LanePool:
         self.slots = SlotRing(slot_count, slot_bytes, views=views)
         self._lane_count = lane_count
         self._scheduler = Scheduler(lane_count, _CELLS)
-        self._lanes: list[LaneProcess] = []
+        self._lanes: dict[int, LaneProcess] = {}
+        self._pauses: dict[int, asyncio.TimerHandle] = {}
         self._fruitless_starts = 0
         self._failure: LaneDiedError | None = None
         self._up = asyncio.Event()
 
     @property
     def lane_pids(self) -> tuple[int, ...]:
-        """The process ids of the lanes, in the lanes' order."""
-        return tuple(lane.pid for lane in self._lanes)
+        """The process ids of the lanes that there are, in the lanes' order."""
+        return tuple(self._lanes[index].pid for index in sorted(self._lanes))
 
     async def start(self) -> None:
         """Start the lanes and wait until all of them are up, some 50 ms.
 
         Raises:
             LaneDiedError: lanes end as soon as they start; what they wrote to standard error says why.
+            OSError: the system has no process or descriptor left for a lane.
             TimeoutError: a lane was not up within a minute.
         """
         try:
             for index in range(self._lane_count):
-                self._lanes.append(self._start_lane(index))
+                self._start_lane(index)
+            self._memory.populate()  # while the lanes come up
             async with asyncio.timeout(_START_SECONDS):
                 await self._up.wait()
             self._check()
@@ -80,8 +85,10 @@ class LanePool:
 
     async def aclose(self) -> None:
         """End the lanes and every session; a pool is not started again. Twice is fine."""
-        lanes, self._lanes = self._lanes, []
-        for lane in lanes:
+        while self._pauses:
+            self._pauses.popitem()[1].cancel()
+        while self._lanes:
+            _, lane = self._lanes.popitem()
             failure = self._bury(lane)
             for session in self._scheduler.sessions:
                 self._fail(session, failure)
@@ -109,7 +116,7 @@ class LanePool:
             size_bytes: the object's size if it is known, which saves a round trip at its end.
 
         Raises:
-            LaneDiedError: the pool has given up because its lanes end as soon as they start.
+            LaneDiedError: no lane lives, and none could be started so far.
             RuntimeError: the pool is not running.
         """
         self._check()
@@ -133,15 +140,15 @@ class LanePool:
         if not self._lanes:
             raise RuntimeError("The pool has no lanes: it was not started, or was closed.")
 
-    def _start_lane(self, index: int) -> LaneProcess:
+    def _start_lane(self, index: int) -> None:
         lane = LaneProcess(index, self._memory)
         asyncio.get_running_loop().add_reader(lane.socket, self._receive, lane)
-        return lane
+        self._lanes[index] = lane
 
     def _dispatch(self) -> None:
         """Give work to every lane that has room, one work each before anyone gets a second."""
         for most_works in range(1, _WORKS_PER_LANE + 1):
-            for lane in self._lanes:
+            for lane in self._lanes.values():
                 has_room = lane.is_ready and len(lane.works) < most_works
                 if has_room and (work := self._scheduler.choose(lane.index)):
                     lane.send(work)
@@ -160,7 +167,9 @@ class LanePool:
         if not lane.is_ready:
             lane.is_ready = True
             self._fruitless_starts = 0
-            if all(other.is_ready for other in self._lanes):
+            self._failure = None
+            self._scheduler.open_lanes.add(lane.index)
+            if sum(other.is_ready for other in self._lanes.values()) == self._lane_count:
                 self._up.set()
             return
         work = lane.works.popleft()
@@ -172,22 +181,36 @@ class LanePool:
         self._release(self._scheduler.settle(work))
 
     def _replace(self, dead: LaneProcess) -> None:
+        del self._lanes[dead.index]
         failure = self._bury(dead)
         log.warning("A hashing lane died", pid=failure.pid, exit_status=failure.exit_status)
         self._fruitless_starts += not dead.is_ready
-        if self._fruitless_starts < _FRUITLESS_STARTS:
-            with suppress(OSError):  # the system has no process or descriptor left for us
-                self._lanes[dead.index] = self._start_lane(dead.index)
-                return
-        self._give_up(dead, failure.exit_status)
+        if dead.is_ready or self._fruitless_starts < _FRUITLESS_STARTS:
+            self._start_again(dead.index, failure)
+        else:
+            self._pause(dead.index, failure)
 
-    def _give_up(self, dead: LaneProcess, exit_status: int) -> None:
-        """Fail every session, now and later, rather than let them wait for a lane that never comes."""
-        self._failure = LaneDiedError(dead.pid, exit_status, "no other could be started, see standard error")
-        self._lanes.remove(dead)
-        for session in self._scheduler.sessions:
-            self._fail(session, self._failure)
-        self._up.set()
+    def _start_again(self, index: int, failure: LaneDiedError) -> None:
+        """Start a lane in the place of one that died, or try so later."""
+        self._pauses.pop(index, None)
+        try:
+            self._start_lane(index)
+        except OSError as error:
+            log.warning("A hashing lane could not be started", reason=str(error))
+            self._pause(index, failure)
+
+    def _pause(self, index: int, failure: LaneDiedError) -> None:
+        """Start a lane later, and fail the sessions that would wait for it, all of them if none is left."""
+        loop = asyncio.get_running_loop()
+        self._pauses[index] = loop.call_later(_PAUSE_SECONDS, self._start_again, index, failure)
+        stuck = self._scheduler.close_lane(index)
+        if not self._scheduler.open_lanes:
+            advice = "no other could be started, see standard error"
+            failure = self._failure = LaneDiedError(failure.pid, failure.exit_status, advice)
+            stuck = self._scheduler.sessions
+            self._up.set()
+        for session in stuck:
+            self._fail(session, failure)
 
     def _bury(self, lane: LaneProcess) -> LaneDiedError:
         """End a lane, fail the sessions that can't go on without what it had, and take back its slots."""

@@ -29,14 +29,18 @@ class Scheduler:
     Args:
         lane_count: how many lanes there are.
         cell_count: how many contexts fit into shared memory. Streams that find no free cell stay in one lane.
+
+    Attributes:
+        open_lanes: the lanes that a new stream may be bound to.
     """
 
     def __init__(self, lane_count: int, cell_count: int) -> None:
         self._free_cells = list(range(cell_count))
         self._numbers = count()
         self._turns: deque[SessionState] = deque()
-        # What the streams that can't leave a lane cost it, in seconds per GB.
-        self._bound_costs = [0.0] * lane_count
+        self.open_lanes = set(range(lane_count))
+        # By lane, the sum over the streams that can't leave it.
+        self._bound_seconds_per_gb = [0.0] * lane_count
 
     @property
     def sessions(self) -> tuple[SessionState, ...]:
@@ -45,7 +49,7 @@ class Scheduler:
 
     def open(self, algorithms: Sequence[Algorithm]) -> SessionState:
         """Begin a session."""
-        dearest_first = sorted(algorithms, key=lambda algorithm: -algorithm.cost)
+        dearest_first = sorted(algorithms, key=lambda algorithm: -algorithm.seconds_per_gb)
         session = SessionState(tuple(self._new_stream(algorithm) for algorithm in dearest_first))
         self._turns.append(session)
         return session
@@ -106,11 +110,20 @@ class Scheduler:
                     lost.append(session)
         return list(dict.fromkeys(lost))
 
+    def close_lane(self, lane: int) -> tuple[SessionState, ...]:
+        """Bind no stream to a lane that is missing for now, and give the sessions that wait for it."""
+        self.open_lanes.discard(lane)
+        return tuple(
+            session
+            for session in self._turns
+            if any(stream.lane == lane and not stream.is_over for stream in session.streams)
+        )
+
     def _new_stream(self, algorithm: Algorithm) -> Stream:
         if self._free_cells and is_shareable(algorithm):
             return Stream(next(self._numbers), algorithm, cell=self._free_cells.pop(), lane=None)
-        lane = self._bound_costs.index(min(self._bound_costs))
-        self._bound_costs[lane] += algorithm.cost
+        lane = min(sorted(self.open_lanes), key=self._bound_seconds_per_gb.__getitem__)
+        self._bound_seconds_per_gb[lane] += algorithm.seconds_per_gb
         return Stream(next(self._numbers), algorithm, cell=None, lane=lane)
 
     def _retire(self, session: SessionState) -> None:
@@ -121,7 +134,7 @@ class Scheduler:
             if stream.cell is not None:
                 self._free_cells.append(stream.cell)
             elif stream.lane is not None:
-                self._bound_costs[stream.lane] -= stream.algorithm.cost
+                self._bound_seconds_per_gb[stream.lane] -= stream.algorithm.seconds_per_gb
 
     def __repr__(self) -> str:
         return f"<Scheduler {len(self._turns)} sessions, {len(self._free_cells)} free cells>"
@@ -141,7 +154,7 @@ def _next_work(session: SessionState, lane: int) -> Work | None:
 
 
 def _first_pieces(stream: Stream) -> tuple[Piece, ...]:
-    bytes_left = WORK_SECONDS / stream.algorithm.cost * 1e9
+    bytes_left = WORK_SECONDS / stream.algorithm.seconds_per_gb * 1e9
     pieces: list[Piece] = []
     for piece in stream.waiting:
         bytes_left -= piece.length

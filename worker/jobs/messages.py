@@ -1,6 +1,7 @@
 """The words in which a job speaks to the platform's users."""
 
 from collections.abc import Mapping
+from types import MappingProxyType
 
 from worker.libsafe.errors import PayloadError
 
@@ -23,18 +24,34 @@ def not_hashed_message(name: str, reason: str) -> str:
 
 
 def summary_message(
-    *, hashed_files: int, hashed_bytes: int, seconds: float, not_hashed: Mapping[str, int]
+    *,
+    hashed_files: int,
+    hashed_bytes: int,
+    seconds: float,
+    not_hashed: Mapping[str, int] = MappingProxyType({}),
+    refused_reports: int = 0,
 ) -> str:
-    """Sum a job up: files, bytes, seconds, MB/s (of 1,000,000 bytes), and how many files failed of what.
+    """Sum a job up: files, bytes, seconds, MB/s (of 1,000,000 bytes), and what went wrong how often.
 
     A job without files is 0 files and 0 bytes; its rate is 0.
+
+    Args:
+        hashed_files: With all their digests.
+        hashed_bytes: In them.
+        seconds: Since the job began to run.
+        not_hashed: Files without digests, by the code of the reason.
+        refused_reports: Messages and hashes that the platform did not take.
     """
     rate = hashed_bytes / BYTES_PER_MB / seconds if seconds > 0 else 0.0
-    done = f"Hashed {_files(hashed_files)}, {hashed_bytes} bytes in {seconds:.2f} s, {rate:.1f} MB/s"
-    if not not_hashed:
-        return f"{done}."
-    counts = ", ".join(f"{count} {code.replace('_', ' ')}" for code, count in sorted(not_hashed.items()))
-    return f"{done}; {_files(sum(not_hashed.values()))} not hashed: {counts}."
+    parts = [
+        f"Hashed {_counted(hashed_files, 'file')}, {hashed_bytes} bytes in {seconds:.2f} s, {rate:.1f} MB/s"
+    ]
+    if not_hashed:
+        counts = ", ".join(f"{count} {code.replace('_', ' ')}" for code, count in sorted(not_hashed.items()))
+        parts.append(f"{_counted(sum(not_hashed.values()), 'file')} not hashed: {counts}")
+    if refused_reports:
+        parts.append(f"the platform refused {_counted(refused_reports, 'report')}")
+    return "; ".join(parts) + "."
 
 
 def hash_refused_message(file_id: str, algorithm: str, reason: str) -> str:
@@ -52,5 +69,5 @@ def broken_off_message(reason: str) -> str:
     return f"The job was broken off: {reason}"
 
 
-def _files(count: int) -> str:
-    return "1 file" if count == 1 else f"{count} files"
+def _counted(count: int, what: str) -> str:
+    return f"1 {what}" if count == 1 else f"{count} {what}s"

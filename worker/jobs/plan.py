@@ -16,10 +16,17 @@ from worker.libsafe.payload import Payload
 
 @dataclass(frozen=True, slots=True)
 class FileReference:
-    """One file as the payload names it: `name` for people, `record()` asks the platform for the rest."""
+    """One file as the payload names it.
+
+    Args:
+        name: For people.
+        record: Asks the platform for the rest.
+        may_repeat: Another reference of the plan may mean the same file: one by its id, one by its path.
+    """
 
     name: str
     record: Callable[[], Awaitable[FileRecord]]
+    may_repeat: bool = True
 
 
 async def plan(client: PlatformClient, payload: Payload) -> AsyncIterator[FileReference]:
@@ -88,4 +95,4 @@ def _known(record: FileRecord) -> FileReference:
     async def known() -> FileRecord:
         return record
 
-    return FileReference(f"File {record.id} ({record.fullpath})", known)
+    return FileReference(f"File {record.id} ({record.fullpath})", known, may_repeat=False)

@@ -1,6 +1,6 @@
 """The entrance: a payload, as it came, is run as a job and the platform is told how it ended."""
 
-import secrets
+from functools import partial
 from typing import Any, Protocol
 
 import structlog
@@ -28,8 +28,8 @@ class Platforms(Protocol):
         """
         ...
 
-    def sender(self, client: PlatformClient, job_id: str, token: str) -> ReportSender:
-        """Give a sender of reports for one run of a job; the token is this run's alone."""
+    def sender(self, client: PlatformClient, job_id: str) -> ReportSender:
+        """Give a new sender of a job's reports."""
         ...
 
 
@@ -61,20 +61,16 @@ class JobRunner:
             return await self._refuse(error.job, error)
         address = payload.address
         with structlog.contextvars.bound_contextvars(job_id=address.job_id):
-            client, token = self._platforms.client(address), _new_token()
-            async with self._platforms.sender(client, address.job_id, token) as sender:
-                return await JobRun(client, sender, payload, self._tools, token=token).run()
+            client = self._platforms.client(address)
+            new_sender = partial(self._platforms.sender, client, address.job_id)
+            return await JobRun(client, new_sender, payload, self._tools).run()
 
     async def _refuse(self, address: JobAddress, error: PayloadError) -> JobEnd:
         faults = [str(fault) for fault in error.faults]
         _log.warning("A payload can't be used", job_id=address.job_id, faults=faults)
         client = self._platforms.client(address)
-        async with self._platforms.sender(client, address.job_id, _new_token()) as sender:
+        async with self._platforms.sender(client, address.job_id) as sender:
             told = MessageReport(messages.unusable_payload_message(error), level="ERROR")
             await sender.put(told, StatusReport(JobStatus.FAILED))
             await sender.flush()
         return JobEnd.FAILED
-
-
-def _new_token() -> str:
-    return secrets.token_hex(8)

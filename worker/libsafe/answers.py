@@ -9,6 +9,7 @@ from worker.libsafe.errors import (
     LibsafeError,
     NotAuthorizedError,
     NotFoundError,
+    NotPermittedError,
     PlatformBusyError,
     RejectedError,
     WrongAnswerError,
@@ -18,6 +19,17 @@ from worker.libsafe.errors import (
 _BUSY_STATUSES = frozenset({408, 425, 429})
 # Enough for a reason, too short for a page of HTML in a log.
 _MAX_MESSAGE_CHARACTERS = 500
+_PERMANENT: Mapping[int, tuple[type[LibsafeError], str]] = {
+    401: (NotAuthorizedError, "The platform does not accept the key for {asked}{because}; renew the key."),
+    403: (
+        NotPermittedError,
+        "The platform does not let this key do {asked}{because}; check what its user may do.",
+    ),
+    404: (
+        NotFoundError,
+        "The platform found nothing for {asked}{because}; check the id, or the routes if all calls fail.",
+    ),
+}
 
 
 def result_of(
@@ -121,14 +133,9 @@ def _error_of(
             f"The platform could not do {asked} now{because}; try again later.",
             retry_after_seconds=retry_after_seconds,
         )
-    if status in (401, 403):
-        return NotAuthorizedError(
-            f"The platform does not let this key do {asked}{because}; check the key and what its user may do."
-        )
-    if status == 404:  # noqa: PLR2004 - HTTP's own number
-        return NotFoundError(
-            f"The platform found nothing for {asked}{because}; check the id, or the routes if all calls fail."
-        )
+    if status in _PERMANENT:
+        error, text = _PERMANENT[status]
+        return error(text.format(asked=asked, because=because))
     if status >= 400:  # noqa: PLR2004 - HTTP's own number
         return _rejected(asked, str(status), said)
     if not 200 <= status < 300:  # noqa: PLR2004 - HTTP's own numbers

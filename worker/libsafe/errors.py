@@ -6,6 +6,7 @@
     │   └── PlatformBusyError           platform_busy
     └── PermanentLibsafeError           trying again cannot help
         ├── NotAuthorizedError          not_authorized
+        ├── NotPermittedError           not_permitted
         ├── NotFoundError               not_found
         ├── RejectedError               rejected
         ├── WrongAnswerError            wrong_answer
@@ -53,9 +54,15 @@ class PlatformBusyError(TransientLibsafeError):
 
 
 class NotAuthorizedError(PermanentLibsafeError):
-    """The platform does not accept the key, or not for this (401 or 403)."""
+    """The platform does not accept the key at all (401)."""
 
     code = "not_authorized"
+
+
+class NotPermittedError(PermanentLibsafeError):
+    """The platform accepts the key, but not for this (403)."""
+
+    code = "not_permitted"
 
 
 class NotFoundError(PermanentLibsafeError):

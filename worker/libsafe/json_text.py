@@ -8,7 +8,7 @@ from worker.libsafe.models import MetadataItem
 
 
 def format_json_item(item: object) -> str:
-    """Write JSON as indented text like the seed's `Util.format_json_item`: keys in order, unicode as it is.
+    """Write JSON as indented text, keys in order and unicode as it is: the vendor's `Util.format_json_item`.
 
     Args:
         item: Anything that JSON can hold, or a list of metadata items: these become one object from iecode

@@ -22,7 +22,6 @@ class JobStatus(StrEnum):
     """It has ended and something was not done; its messages say what."""
 
 
-ACTIVE = frozenset({JobStatus.RUNNING})
 TERMINAL = frozenset({JobStatus.COMPLETED, JobStatus.FAILED})
 
 
@@ -47,7 +46,7 @@ _TextOrNull = Annotated[StrictStr, BeforeValidator(_empty_if_null)]
 
 
 class Job(_Record):
-    """A job; a status that the vendor has not published stays plain text and is in neither set."""
+    """A job; a status that the vendor has not published stays plain text and is not terminal."""
 
     id: Identifier
     status: Annotated[JobStatus | StrictStr, Field(union_mode="left_to_right")]

@@ -1,9 +1,10 @@
 """The payload: the JSON document that the platform sends to a function, with two secret keys in it.
 
-Needed are `api.url`, `api.key_user` and `function_data.job.id`, and `function_data.container.id` where
-`function_data.files.paths` names files. Everything else may be missing or null; an empty list passes for an
-empty object, as PHP writes it. In the sections that only tell who asked (user, trigger, function), and in the
-container's, an id may also be null or empty. Unknown keys pass. Of a key that comes twice the last counts.
+Needed are `api.url`, `api.key_user` and `function_data.job.id`, and `function_data.container.id` unless
+`function_data.files.ids` alone names files. Everything else may be missing or null; an empty list passes for
+an empty object, as PHP writes it. In the sections that only tell who asked (user, trigger, function), and in
+the container's, an id may also be null or empty. Unknown keys pass. Of a key that comes twice the last
+counts.
 """
 
 import json
@@ -15,7 +16,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from worker.libsafe.addresses import api_address
 from worker.libsafe.errors import Fault, JobAddress, PayloadError
-from worker.libsafe.identifiers import Identifier, OptionalIdentifier
+from worker.libsafe.identifiers import Identifier, OptionalIdentifier, identifier
 
 # A payload of 10,000 ids and 10,000 paths stays below it.
 MAX_DOCUMENT_BYTES = 1024 * 1024
@@ -204,6 +205,14 @@ class Payload(_Part):
     __str__ = __repr__
 
 
+def job_id_in(document: object) -> str | None:
+    """Find the job's id in a document that may be no payload, for those who log what became of it."""
+    try:
+        return identifier(_at(document, "function_data.job.id"))
+    except ValueError:
+        return None
+
+
 def _decoded(document: bytes | str, max_document_bytes: int) -> Mapping[str, Any]:
     text = document.encode(errors="surrogatepass") if isinstance(document, str) else document
     if len(text) > max_document_bytes:
@@ -255,11 +264,12 @@ def _message(detail: Mapping[str, Any]) -> str:
 def _further_faults(document: object) -> list[Fault]:
     """Find what no single field shows; on the raw document, so that it is listed beside all other faults."""
     faults = []
-    if _at(document, "function_data.files.paths") and _at(document, "function_data.container.id") in (
-        None,
-        "",
-    ):
-        faults.append(Fault("function_data.container.id", "is missing, and files.paths needs it"))
+    if _at(document, "function_data.container.id") in (None, ""):
+        if _at(document, "function_data.files.paths"):
+            faults.append(Fault("function_data.container.id", "is missing, and files.paths needs it"))
+        elif _at(document, "function_data") and not _at(document, "function_data.files.ids"):
+            # Otherwise a job could end well that has looked at nothing.
+            faults.append(Fault("function_data.container.id", "is missing, and no file is named"))
     try:
         _algorithm_names(_at(document, "function_params.algorithms"))
     except ValueError as error:

@@ -14,7 +14,10 @@ from worker.libsafe.client import PlatformClient
 from worker.libsafe.errors import NotAuthorizedError, PermanentLibsafeError
 from worker.libsafe.reports import HashReport, MessageReport, Report, ReportPolicy, StatusReport
 
-_log = structlog.get_logger()
+# A platform may refuse every report of a job of millions of files; the count goes on.
+_MOST_REJECTED_KEPT = 1000
+
+_log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +37,10 @@ class ReportSender:
     their way at once. A group with a `StatusReport` is a barrier: it goes when all before it are accepted or
     rejected, and all after it wait for it. So a job's last message belongs in the `put` of its last status.
 
-    A report that the platform refuses for good is kept in `rejected` and the others go on. A refused key, or
-    a platform that stays away longer than the client's attempts, stops the sender: nothing more is sent, and
-    each later `put` and `flush` raises that error.
+    A report that the platform refuses for good is counted and the others go on; the first thousand are kept
+    in `rejected`, a status in `refused_status`. A refused key, or a platform that stays away longer than the
+    client's attempts, stops the sender: nothing more is sent, and each later `put` and `flush` raises that
+    error.
 
     Args:
         client: To the platform.
@@ -73,10 +77,12 @@ class ReportSender:
         self._stopped_by: Exception | None = None
         self._dispatcher: asyncio.Task[None] | None = None
         self.rejected: list[tuple[Report, PermanentLibsafeError]] = []
+        self.rejected_count = 0
+        self.refused_status: PermanentLibsafeError | None = None
 
     def __repr__(self) -> str:
         state = f"stopped by {type(self._stopped_by).__name__}" if self._stopped_by else "sending"
-        counts = f"{self._queued} queued, {len(self.rejected)} rejected"
+        counts = f"{self._queued} queued, {self.rejected_count} rejected"
         return f"<ReportSender of job {self._job_id} {state}, {counts}>"
 
     async def __aenter__(self) -> Self:
@@ -159,18 +165,24 @@ class ReportSender:
         except NotAuthorizedError as error:
             self._stop(error)
         except PermanentLibsafeError as error:
-            # Without its frames, which would keep the whole call alive as long as the list.
-            self.rejected.append((report, error.with_traceback(None)))
-            _log.warning(
-                "report rejected", job_id=self._job_id, report=type(report).__name__, code=error.code
-            )
+            self._reject(report, error)
         except Exception as error:  # noqa: BLE001 - a bug stops it too, or `flush` would wait for ever
             self._stop(error)
+
+    def _reject(self, report: Report, error: PermanentLibsafeError) -> None:
+        _log.warning("The platform refused a report", report=type(report).__name__, reason=str(error))
+        # Without its frames, which would keep the whole call alive as long as the list.
+        error = error.with_traceback(None)
+        self.rejected_count += 1
+        if isinstance(report, StatusReport):
+            self.refused_status = error
+        elif len(self.rejected) < _MOST_REJECTED_KEPT:
+            self.rejected.append((report, error))
 
     def _stop(self, error: Exception) -> None:
         if self._stopped_by is None:
             self._stopped_by = error
-            _log.error("reports stopped", job_id=self._job_id, reason=type(error).__name__)
+            _log.error("Reports are no longer sent", reason=type(error).__name__)
 
     async def _deliver(self, report: Report, idempotency_key: str) -> None:
         match report:

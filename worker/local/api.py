@@ -166,7 +166,7 @@ async def _always_an_envelope(
     except Exception as error:  # noqa: BLE001 - whatever it is, the client gets an envelope
         # As text, since a renderer may add the frames' variables, and one of them is the key.
         trace = "".join(traceback.format_exception(error))
-        log.error("request failed", method=request.method, path=request.path, trace=trace)  # noqa: TRY400 - the same
+        log.error("A request met a bug", method=request.method, path=request.path, trace=trace)  # noqa: TRY400 - the same
         return _failed(HTTPStatus.INTERNAL_SERVER_ERROR, "The local platform has a bug: see its log.")
 
 

@@ -66,7 +66,7 @@ def _walk(folder: Path) -> Iterator[Path]:
     for where, folders, names in os.walk(folder, onerror=_unreadable):
         for name in folders:
             if (Path(where) / name).is_symlink():
-                log.warning("link to a folder is not followed", path=str(Path(where) / name))
+                log.warning("A link to a folder is not followed", path=str(Path(where) / name))
         yield from (Path(where) / name for name in names)
 
 

@@ -1,5 +1,6 @@
 """The Celery application: its names and how messages are delivered. docs/decisions tells why."""
 
+import ssl
 from typing import Any
 
 from celery import Celery, signals
@@ -41,6 +42,8 @@ def make_app(broker_url: str) -> Celery:
             "socket_keepalive": True,
             "health_check_interval": 25,
         },
+        # Only for rediss://, where kombu's own default would trust any certificate.
+        broker_use_ssl={"ssl_cert_reqs": ssl.CERT_REQUIRED} if broker_url.startswith("rediss:") else None,
         worker_send_task_events=True,
         task_send_sent_event=True,
         # Python's logging is already ours when the worker starts.

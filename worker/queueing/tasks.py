@@ -7,6 +7,7 @@ import structlog
 from celery import Celery, Task
 
 from worker.libsafe.errors import LibsafeError, PlatformBusyError, PlatformUnreachableError
+from worker.libsafe.payload import job_id_in
 from worker.queueing.app import ARGUMENTS_SHOWN, TASK
 
 # While the platform is away its jobs come back to the queue: a minute apart, for a day.
@@ -30,7 +31,8 @@ def register(app: Celery, run_job: Callable[[Any], object]) -> None:
     @app.task(name=TASK, bind=True, max_retries=None, shared=False)  # type: ignore[untyped-decorator]  # Celery has no types
     def hash_files(self: Task, document: Any) -> None:
         attempt = self.request.retries + 1
-        with structlog.contextvars.bound_contextvars(task_id=self.request.id, attempt=attempt):
+        about = {"task_id": self.request.id, "attempt": attempt, "job_id": job_id_in(document)}
+        with structlog.contextvars.bound_contextvars(**about):
             try:
                 _log.info("The task is over", end=str(run_job(document)))
             except (PlatformBusyError, PlatformUnreachableError) as error:

@@ -8,6 +8,7 @@ StorageError
 │   ├── AccessDeniedError         access_denied
 │   ├── CredentialsError          credentials
 │   ├── ObjectChangedError        changed_while_reading
+│   │   └── NoSuchRangeError
 │   ├── ObjectOfflineError        offline
 │   └── WrongAnswerError          wrong_answer
 └── TransientStorageError         trying again may help
@@ -96,6 +97,10 @@ class ObjectChangedError(PermanentStorageError):
 
     code = "changed_while_reading"
     sentence = "{where} was changed while it was read{seen}: try again when nobody writes to it."
+
+
+class NoSuchRangeError(ObjectChangedError):
+    """The object ends before the range: it has become shorter, or it is empty where nothing was pinned."""
 
 
 class ObjectOfflineError(PermanentStorageError):

@@ -30,7 +30,7 @@ _BY_CODE: dict[str, type[errors.StorageError]] = {
     "TokenRefreshRequired": errors.CredentialsError,
     "RequestTimeTooSkewed": errors.CredentialsError,
     "PreconditionFailed": errors.ObjectChangedError,
-    "InvalidRange": errors.ObjectChangedError,
+    "InvalidRange": errors.NoSuchRangeError,
     "InvalidObjectState": errors.ObjectOfflineError,
     "RequestTimeout": errors.StorageBusyError,
     "SlowDown": errors.StorageBusyError,
@@ -42,7 +42,7 @@ _BY_STATUS: dict[int, type[errors.StorageError]] = {
     404: errors.NoSuchObjectError,
     405: errors.NoSuchObjectError,  # the version is a delete marker
     412: errors.ObjectChangedError,
-    416: errors.ObjectChangedError,  # the object has become shorter
+    416: errors.NoSuchRangeError,
     429: errors.StorageBusyError,
     500: errors.StorageBusyError,
     502: errors.StorageBusyError,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from http import HTTPStatus
 from types import SimpleNamespace
@@ -42,7 +42,7 @@ class SentRequest:
     """
 
     url: str
-    authorization: str
+    authorization: str = field(repr=False)
 
 
 # botocore calls its handlers in the task that sends, so each task sees its own last request.

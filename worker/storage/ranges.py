@@ -36,12 +36,12 @@ def pinned_by(address: ObjectAddress, most_bytes: int, answer: RangeAnswer) -> O
     An empty object has no first byte: a server that ignores the Range then says 200 and a length of 0.
 
     Raises:
-        ObjectChangedError: It is of another version than the address names.
-        WrongAnswerError: It is not of the bytes asked for, or has no strong ETag.
+        WrongAnswerError: It is of another version than the address names, not of the bytes asked for, or has
+            no strong ETag.
     """
     named = address.version_id
     if named is not None and answer.version_id not in {None, named}:
-        raise ObjectChangedError(str(address), "another version id")
+        raise WrongAnswerError(str(address), "another version id")
     is_empty = answer.status == _OK and answer.length_bytes == 0
     size_bytes = 0 if is_empty else _content_range(str(address), answer)[2]
     version = ObjectVersion(

@@ -94,7 +94,7 @@ class ObjectStore:
 
         Raises:
             ObjectOfflineError: It lies in cold storage and has no restored copy.
-            WrongAnswerError: The storage gives no strong ETag.
+            WrongAnswerError: The storage gives no strong ETag, or another version than the one named.
             StorageError: It cannot be pinned for another reason.
         """
         head = await self._persist(str(address), partial(self._head_once, address))
@@ -121,8 +121,8 @@ class ObjectStore:
         filling = Filling(address, destination, on_pinned=on_pinned)
         try:
             await self._fill(filling)
-        except errors.ObjectChangedError:
-            # Where nothing was pinned nothing can have changed: it is 416, there is no first byte.
+        except errors.NoSuchRangeError:
+            # Where nothing was pinned nothing can have become shorter: there is no first byte.
             if filling.version is not None:
                 raise
             filling.pin(await self.pin(address))
@@ -224,8 +224,11 @@ def _pinned(address: ObjectAddress, head: HeadObjectOutputTypeDef) -> ObjectVers
     storage_class = head.get("StorageClass", "STANDARD")
     if is_offline(storage_class, head.get("ArchiveStatus", ""), head.get("Restore", "")):
         raise errors.ObjectOfflineError(str(address), f"storage class {storage_class}")
+    version_id = head.get("VersionId", address.version_id)
+    if address.version_id not in {None, version_id}:
+        raise errors.WrongAnswerError(str(address), "another version id")
     return ObjectVersion(
-        address=ObjectAddress(address.bucket, address.key, head.get("VersionId", address.version_id)),
+        address=ObjectAddress(address.bucket, address.key, version_id),
         etag=check_etag(address, head.get("ETag")),
         size_bytes=head["ContentLength"],
         storage_class=storage_class,

@@ -4,11 +4,13 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from worker.hashing import lanes
 from worker.hashing.algorithms import ALGORITHMS, DEFAULT_ALGORITHMS, resolve
 from worker.hashing.errors import LaneDiedError
 from worker.hashing.lanes import LanePool
@@ -179,23 +181,94 @@ async def test_an_interpreter_that_is_gone_is_an_error_at_the_start(monkeypatch:
         await LanePool(lane_count=2, slot_count=1, slot_bytes=1).start()
 
 
-async def test_a_dead_lane_that_nothing_can_replace_fails_every_session(
-    pool: LanePool, until: Until, monkeypatch: pytest.MonkeyPatch
+@pytest.fixture
+def no_more_processes(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
+    """Let every start of a lane fail from here on, until it is undone; starts are tried again soon."""
+    monkeypatch.setattr(lanes, "_PAUSE_SECONDS", 0.01)
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "executable", "/no/such/python")
+        yield patch
+
+
+async def test_a_lane_that_cannot_be_replaced_yet_costs_only_the_sessions_bound_to_it(
+    pool: LanePool,
+    until: Until,
+    hash_object: HashObject,
+    pattern: Pattern,
+    no_more_processes: pytest.MonkeyPatch,
 ) -> None:
-    """Also those that come later: the pool says why rather than let them wait."""
-    monkeypatch.setattr(sys, "executable", "/no/such/python")
+    """The others go on, new ones find the lanes that live, and the lane comes back when that can be."""
+    data = pattern(20_000)
+    before = pool.lane_pids
+    async with (
+        pool.open_session(resolve(["md5"])) as moves,
+        pool.open_session(resolve(["blake3"])) as is_bound,
+    ):
+        os.kill(before[0], signal.SIGKILL)
+        await until(lambda: pool.lane_pids == before[1:])
 
-    async def wait_for_digests() -> None:
-        async with pool.open_session(resolve(["md5"])) as session:
-            os.kill(pool.lane_pids[0], signal.SIGKILL)
-            await until(lambda: len(pool.lane_pids) == 1)
+        with pytest.raises(LaneDiedError, match=f"lane {before[0]} ended"):
+            await is_bound.digests()
+        assert await moves.digests() == hash_bytes(b"", ["md5"])
+        assert await hash_object(pool, data) == hash_bytes(data, ALGORITHMS)
+    no_more_processes.undo()
+    await until(lambda: len(pool.lane_pids) == 2)
+    assert await hash_object(pool, data) == hash_bytes(data, ALGORITHMS)
+
+
+async def test_without_any_lane_every_session_fails_until_one_can_be_started(
+    pool: LanePool, until: Until, hash_object: HashObject, no_more_processes: pytest.MonkeyPatch
+) -> None:
+    """Nobody waits for a lane that may never come, and nothing is lost for ever when lanes go one by one."""
+    loop_errors: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: loop_errors.append(context))
+
+    before = pool.lane_pids
+    async with pool.open_session(resolve(["md5"])) as session:
+        os.kill(before[0], signal.SIGKILL)
+        await until(lambda: pool.lane_pids == before[1:])
+        os.kill(before[1], signal.SIGKILL)
+        await until(lambda: pool.lane_pids == ())
+
+        with pytest.raises(LaneDiedError, match="no other could be started"):
             await session.digests()
+    with pytest.raises(LaneDiedError, match="no other could be started"):
+        await hash_object(pool, b"abc")
+    no_more_processes.undo()
+    await until(lambda: "2 lanes" in repr(pool) and pool._failure is None)
+    assert await hash_object(pool, b"abc") == hash_bytes(b"abc", ALGORITHMS)
+    await pool.aclose()
+    assert loop_errors == []
 
-    with pytest.raises(LaneDiedError, match="no other could be started"):
-        await wait_for_digests()
-    with pytest.raises(LaneDiedError, match="no other could be started"):
-        async with pool.open_session(resolve(["md5"])):
-            pass
+
+async def test_a_pool_that_is_closed_starts_no_lane_any_more(
+    pool: LanePool, until: Until, no_more_processes: pytest.MonkeyPatch
+) -> None:
+    """A lane that was to be tried again is not."""
+    os.kill(pool.lane_pids[0], signal.SIGKILL)
+    await until(lambda: len(pool.lane_pids) == 1)
+    await pool.aclose()
+    no_more_processes.undo()
+    loop_errors: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: loop_errors.append(context))
+    await asyncio.sleep(0.05)
+
+    assert (pool.lane_pids, loop_errors) == ((), [])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+async def test_a_lane_does_not_inherit_the_workers_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who reads a lane's environment finds no key there."""
+    monkeypatch.setenv("HASH_WORKER_BROKER__URL", "redis://:hush-1@host/")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hush-2")
+    monkeypatch.setenv("HARMLESS", "seen")
+
+    async with LanePool(lane_count=1, slot_count=1, slot_bytes=1) as pool:
+        process = Path(f"/proc/{pool.lane_pids[0]}")
+        environment = await asyncio.to_thread((process / "environ").read_text, encoding="utf-8")
+
+    assert "HARMLESS=seen" in environment
+    assert "hush" not in environment
 
 
 async def test_a_lane_takes_no_module_from_the_current_folder(

@@ -88,7 +88,7 @@ async def test_a_hasher_that_fails_costs_its_own_session_only(
     pool: LanePool, all_slots_free: AllSlotsFree, hash_object: HashObject, pattern: Pattern
 ) -> None:
     """The other session in the same lanes gets its digests."""
-    broken = Algorithm("broken", "Broken", 8, ALGORITHMS["md5"].new, cost=1)
+    broken = Algorithm("broken", "Broken", 8, ALGORITHMS["md5"].new, seconds_per_gb=1)
     data = pattern(30_000)
 
     async def hash_broken() -> None:

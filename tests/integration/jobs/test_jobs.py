@@ -13,7 +13,15 @@ from blake3 import blake3
 
 from worker.jobs import file_run, object_digests, run
 from worker.jobs.run import JobEnd
-from worker.libsafe.errors import HostNotAllowedError, NotAuthorizedError, PayloadError
+from worker.libsafe.client import PlatformClient
+from worker.libsafe.errors import (
+    HostNotAllowedError,
+    NotAuthorizedError,
+    PayloadError,
+    PlatformBusyError,
+    RejectedError,
+)
+from worker.libsafe.models import JobStatus
 from worker.local.api import serve
 from worker.settings import Settings, StorageSettings
 from worker.storage.object_version import ObjectAddress, ObjectVersion
@@ -240,6 +248,7 @@ async def test_a_hash_that_the_platform_refuses_fails_the_job(bench_with: Any, s
 
     assert ended.status == "FAILED"
     assert any(f"The md5 hash of file {file_id} was not stored" in text for text in ended.texts)
+    assert ended.texts[-1].endswith("; the platform refused 1 report.")
 
 
 async def test_a_bug_in_one_file_fails_that_file_and_never_leaves_the_job_running(
@@ -372,6 +381,101 @@ async def test_a_wrong_key_is_an_error_that_does_not_show_it(bench: Any) -> None
         await bench.runner.run(payload)
 
     assert "wrong-key" not in str(caught.value)
+
+
+async def test_a_file_that_the_key_may_not_see_fails_alone(bench: Any) -> None:
+    """The platform answers 403 for one record; the others go on, and the job ends."""
+    store = bench.platform.store
+    foreign = store.add_file(store.add_container("Foreign", bench.platform.storage_id), "/x", size_bytes=1)
+    mine = await bench.add(b"mine")
+
+    ended = await bench.run(file_ids=[foreign, mine])
+
+    assert ended.status == "FAILED"
+    assert ended.texts[-1].endswith("1 file not hashed: 1 not permitted.")
+    assert list(bench.platform.hashes(mine)) == ["blake3", "md5", "sha1", "sha256"]
+
+
+async def test_a_record_that_the_platform_fails_to_give_costs_one_file(
+    bench: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server error for one file is no reason to begin the whole job again."""
+    broken, good = await bench.add(b"broken"), await bench.add(b"good")
+    metadata = PlatformClient.metadata
+
+    async def busy(self: PlatformClient, file_id: str) -> Any:
+        if file_id == broken:
+            raise PlatformBusyError("The platform could not do it now.")
+        return await metadata(self, file_id)
+
+    monkeypatch.setattr(PlatformClient, "metadata", busy)
+    ended = await bench.run(file_ids=[broken, good])
+
+    assert ended.texts[-1].endswith("1 file not hashed: 1 platform busy.")
+    assert bench.platform.hashes(good)
+
+
+async def test_a_bug_in_sending_ends_the_job_failed_past_the_sender(
+    bench: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What stops the sender must not stop the end of the job too."""
+    file_id = await bench.add(b"abc")
+
+    async def broken(*_: Any) -> None:
+        raise KeyError("a secret")
+
+    monkeypatch.setattr(PlatformClient, "set_hash", broken)
+    ended = await bench.run(file_ids=[file_id])
+
+    assert (ended.end, ended.status) == (JobEnd.FAILED, "FAILED")
+    assert any("broken off" in text and "KeyError" in text for text in ended.texts)
+    assert not any("secret" in text for text in ended.texts)
+
+
+async def test_a_platform_that_refuses_running_to_a_running_job_does_not_stop_it(
+    bench: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A message that comes again after a crash finds its job RUNNING, and brings it to its end."""
+    set_status = PlatformClient.set_job_status
+
+    async def refuse_running(self: PlatformClient, job_id: str, status: str, key: str) -> None:
+        if status == "RUNNING":
+            await set_status(self, job_id, JobStatus.RUNNING, key)
+            raise RejectedError("It is RUNNING already.")
+        await set_status(self, job_id, JobStatus(status), key)
+
+    monkeypatch.setattr(PlatformClient, "set_job_status", refuse_running)
+    ended = await bench.run(file_ids=[await bench.add(b"abc")])
+
+    assert (ended.end, ended.status) == (JobEnd.COMPLETED, "COMPLETED")
+
+
+async def test_an_end_that_the_platform_refuses_is_no_end(
+    bench: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run raises instead of telling an end that the platform does not have."""
+    set_status = PlatformClient.set_job_status
+
+    async def refuse_ends(self: PlatformClient, job_id: str, status: str, key: str) -> None:
+        if status != "RUNNING":
+            raise RejectedError("No such status.")
+        await set_status(self, job_id, JobStatus.RUNNING, key)
+
+    monkeypatch.setattr(PlatformClient, "set_job_status", refuse_ends)
+    with pytest.raises(RejectedError):
+        await bench.run(file_ids=[await bench.add(b"abc")])
+
+
+async def test_a_digest_that_could_be_told_in_no_way_fails_the_job(
+    bench_with: Any, settings: Settings
+) -> None:
+    """For an algorithm that the platform does not store, the message is the digest's only place."""
+    async with bench_with(
+        changed(settings, "api", hash_names={}, message_types={"INFO": "no type"})
+    ) as bench:
+        ended = await bench.run(file_ids=[await bench.add(b"abc")])
+
+    assert (ended.end, ended.status) == (JobEnd.FAILED, "FAILED")
 
 
 async def test_a_payload_without_files_means_its_container(bench: Any) -> None:

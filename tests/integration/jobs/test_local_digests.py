@@ -2,8 +2,10 @@
 
 import asyncio
 import io
+import os
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import pytest_asyncio
 
 from worker.hashing.algorithms import resolve
 from worker.hashing.lanes import LanePool
+from worker.hashing.reference import hash_bytes
 from worker.jobs.errors import FileNotHashedError
 from worker.jobs.local_digests import hash_stream
 
@@ -76,3 +79,77 @@ async def test_a_read_that_is_cancelled_gives_its_slot_back_when_nothing_writes_
             await hashing
 
     assert lanes.slots.held_count == 0
+
+
+async def test_a_second_cancellation_does_not_give_the_slot_back_early_nor_never(
+    lanes: LanePool, tmp_path: Path
+) -> None:
+    """However often somebody is impatient."""
+    path = tmp_path / "slow"
+    path.write_bytes(b"x")
+    reads, may_go_on = asyncio.Event(), threading.Event()
+    loop = asyncio.get_running_loop()
+
+    def hold() -> None:
+        loop.call_soon_threadsafe(reads.set)
+        may_go_on.wait(20)
+
+    with Watched(path, hold) as stream:
+        hashing = asyncio.create_task(hash_stream(stream, lanes, resolve(["md5"])))
+        await reads.wait()
+        for _ in range(2):
+            hashing.cancel()
+            await asyncio.wait([hashing], timeout=0.01)
+            assert lanes.slots.held_count == 1
+        may_go_on.set()
+        with pytest.raises(asyncio.CancelledError):
+            await hashing
+
+    assert lanes.slots.held_count == 0
+
+
+@pytest.fixture
+def fifo(tmp_path: Path) -> Iterator[tuple[io.FileIO, int]]:
+    """Make a FIFO and open both of its ends."""
+    path = tmp_path / "fifo"
+    os.mkfifo(path)
+    with io.FileIO(path, opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as reading:
+        writing = os.open(path, os.O_WRONLY)
+        yield reading, writing
+        with suppress(OSError):
+            os.close(writing)
+
+
+async def test_a_fifo_that_is_written_in_two_steps_is_hashed_to_its_end(
+    lanes: LanePool, fifo: tuple[io.FileIO, int]
+) -> None:
+    """Its times change with every byte, which is no change of what was read."""
+    reading, writing = fifo
+    hashing = asyncio.create_task(hash_stream(reading, lanes, resolve(["md5"])))
+    os.write(writing, b"a" * 5_000)
+    await asyncio.sleep(0.05)
+    assert not hashing.done()
+    os.write(writing, b"b" * 5_000)
+    os.close(writing)
+
+    digests = await hashing
+
+    assert digests == hash_bytes(b"a" * 5_000 + b"b" * 5_000, ["md5"])
+    assert lanes.slots.held_count == 0
+
+
+async def test_waiting_for_a_pipe_can_be_cancelled_at_once(
+    lanes: LanePool, fifo: tuple[io.FileIO, int]
+) -> None:
+    """Nothing reads it any more, and the slot is free."""
+    reading, writing = fifo
+    hashing = asyncio.create_task(hash_stream(reading, lanes, resolve(["md5"])))
+    os.write(writing, b"a")
+    await asyncio.sleep(0.05)
+    hashing.cancel()
+    await asyncio.wait([hashing], timeout=20)
+
+    assert hashing.cancelled()
+    assert lanes.slots.held_count == 0
+    os.write(writing, b"b")
+    assert reading.read() == b"b"

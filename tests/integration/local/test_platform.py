@@ -18,7 +18,7 @@ from worker.local.platform import LocalPlatform
 from worker.local.s3 import S3Server
 
 Children = Callable[[], set[int]]
-SEED = Path(__file__).parents[2] / "unit" / "libsafe" / "seed_payload.json"
+SAMPLE = Path(__file__).parents[2] / "unit" / "libsafe" / "sample_payload.json"
 ODD_NAMES = ["a b", "100%", "%41", "h#sh", "a+b", "q?x=y", "ü/日本/😀", "n/e/s/t", "x" * 200, ".hidden"]
 
 
@@ -53,9 +53,9 @@ async def test_odd_names_survive_from_the_folder_to_the_records(tmp_path: Path, 
     }
 
 
-async def test_a_payload_has_the_very_shape_of_the_seed(tmp_path: Path, children: Children) -> None:
+async def test_a_payload_has_the_shape_of_the_platforms_sample(tmp_path: Path, children: Children) -> None:
     """Every key of the platform's own document is there, with the same types, and nothing else."""
-    seed = json.loads(SEED.read_text(encoding="utf-8"))
+    sample = json.loads(SAMPLE.read_text(encoding="utf-8"))
 
     async with LocalPlatform(tmp_path / "platform") as platform:
         job_id, payload = platform.new_job(
@@ -64,7 +64,7 @@ async def test_a_payload_has_the_very_shape_of_the_seed(tmp_path: Path, children
         _, bare = platform.new_job()
         status = platform.job(job_id).status
 
-    assert shape(bare) == shape(seed | {"function_params": {}})
+    assert shape(bare) == shape(sample | {"function_params": {}})
     assert payload["function_data"]["job"] == {"id": job_id}
     assert payload["function_data"]["files"] == {"ids": ["1"], "paths": ["/a"]}
     assert payload["function_params"] == {"algorithms": ["md5"]}

@@ -28,6 +28,7 @@ from worker.storage.errors import (
     CredentialsError,
     NoSuchBucketError,
     NoSuchObjectError,
+    NoSuchRangeError,
     ObjectChangedError,
     ObjectOfflineError,
     ReadStalledError,
@@ -428,7 +429,7 @@ REFUSALS = [
     (405, "MethodNotAllowed", NoSuchObjectError),
     (404, "NoSuchBucket", NoSuchBucketError),
     (412, "PreconditionFailed", ObjectChangedError),
-    (416, "InvalidRange", ObjectChangedError),
+    (416, "InvalidRange", NoSuchRangeError),
     (400, "NobodyKnows", WrongAnswerError),
     (301, "PermanentRedirect", WrongAnswerError),
 ]
@@ -691,7 +692,7 @@ async def test_an_object_overwritten_while_its_first_range_breaks_has_changed(
 
 
 @pytest.mark.parametrize(
-    ("status", "code", "error"), [row for row in REFUSALS if row[2] is not ObjectChangedError]
+    ("status", "code", "error"), [row for row in REFUSALS if row[2] is not NoSuchRangeError]
 )
 async def test_a_refused_first_range_says_why_in_one_request(
     server: FaultyS3, store: ObjectStore, status: int, code: str, error: type[StorageError]
@@ -730,6 +731,26 @@ async def test_an_empty_object_is_pinned_without_a_byte(
 
     assert pinned == [ObjectVersion(ADDRESS, ETAG, 0)]
     assert server.asked == asked
+
+
+async def test_another_version_than_the_one_named_is_refused(server: FaultyS3, store: ObjectStore) -> None:
+    """By the pin and by the first range: the digest would be of something that nobody asked for."""
+    named = ObjectAddress("bucket", "key", "v1")
+    destination = memoryview(bytearray(100))
+
+    async def fault(server: FaultyS3, request: web.BaseRequest) -> web.StreamResponse:
+        response = await server.serve(request)
+        response.headers["x-amz-version-id"] = "v2"
+        return response
+
+    server.faults.extend([fault] * 2)
+
+    with pytest.raises(WrongAnswerError, match="another version id"):
+        await store.pin(named)
+    with pytest.raises(WrongAnswerError, match="another version id"):
+        await store.read_first(named, destination, lambda _: pytest.fail("nothing can be pinned"))
+
+    assert server.asked == ["HEAD", "0-99"]
 
 
 async def test_an_object_that_is_no_longer_empty_is_read_as_it_is_then(

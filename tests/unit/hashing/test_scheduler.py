@@ -283,6 +283,25 @@ def test_a_dead_lane_costs_only_the_sessions_that_had_something_in_it(scheduler:
     assert untouched not in lost
 
 
+def test_a_lane_that_is_missing_gets_no_new_stream_and_names_the_sessions_that_wait_for_it(
+    scheduler: Scheduler,
+) -> None:
+    """What can move waits for nobody, and what is bound goes to the lanes that there are."""
+    bound = _open(scheduler, ["blake3"], [_MIB])
+    _open(scheduler, ["md5"], [_MIB])
+    elsewhere = _open(scheduler, ["sha3-256"])
+
+    waiting = scheduler.close_lane(0)
+
+    assert waiting == (bound,)
+    assert [stream.lane for stream in elsewhere.streams] == [1]
+    assert _open(scheduler, ["blake3"]).streams[0].lane == 1
+    scheduler.abandon(bound)
+    assert scheduler.close_lane(0) == ()
+    scheduler.open_lanes.add(0)
+    assert _open(scheduler, ["blake3"]).streams[0].lane == 0
+
+
 class _Simulation:
     """Lanes that write down what they are told, and a ring that checks who reads what."""
 

@@ -22,7 +22,7 @@ def test_a_digest_is_told_in_the_wording_of_the_platforms_sample(label: str, tex
 
 def test_a_summary_counts_files_bytes_seconds_and_rate() -> None:
     """MB are of 1,000,000 bytes."""
-    text = messages.summary_message(hashed_files=2, hashed_bytes=3_000_000, seconds=1.5, not_hashed={})
+    text = messages.summary_message(hashed_files=2, hashed_bytes=3_000_000, seconds=1.5)
 
     assert text == "Hashed 2 files, 3000000 bytes in 1.50 s, 2.0 MB/s."
 
@@ -36,8 +36,18 @@ def test_a_summary_counts_each_reason_in_order_of_its_name() -> None:
     assert text.endswith("; 3 files not hashed: 2 folder, 1 no such object.")
 
 
+@pytest.mark.parametrize(("refused_reports", "told"), [(1, "1 report"), (7, "7 reports")])
+def test_a_summary_counts_what_the_platform_refused(refused_reports: int, told: str) -> None:
+    """A digest that the platform does not have is no success."""
+    text = messages.summary_message(
+        hashed_files=1, hashed_bytes=1, seconds=1, refused_reports=refused_reports
+    )
+
+    assert text.endswith(f"; the platform refused {told}.")
+
+
 def test_a_job_without_files_has_the_rate_zero() -> None:
     """No files, no bytes, no time: no division."""
-    text = messages.summary_message(hashed_files=0, hashed_bytes=0, seconds=0, not_hashed={})
+    text = messages.summary_message(hashed_files=0, hashed_bytes=0, seconds=0)
 
     assert text == "Hashed 0 files, 0 bytes in 0.00 s, 0.0 MB/s."

@@ -14,6 +14,7 @@ from worker.libsafe.errors import (
     LibsafeError,
     NotAuthorizedError,
     NotFoundError,
+    NotPermittedError,
     PlatformBusyError,
     PlatformUnreachableError,
     RejectedError,
@@ -147,7 +148,7 @@ async def test_a_wish_to_wait_too_long_ends_the_attempts(serve: Serve, http: aio
     [
         (400, RejectedError),
         (401, NotAuthorizedError),
-        (403, NotAuthorizedError),
+        (403, NotPermittedError),
         (404, NotFoundError),
         (409, RejectedError),
         (422, RejectedError),

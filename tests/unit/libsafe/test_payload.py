@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from worker.libsafe.errors import Fault, PayloadError
-from worker.libsafe.payload import MAX_DOCUMENT_BYTES, Payload
+from worker.libsafe.payload import MAX_DOCUMENT_BYTES, Payload, job_id_in
 
-SEED = Path(__file__).with_name("seed_payload.json").read_bytes()
-SEED_KEY = "1234567890abcdefghijklmnopqrstuvwxyz"
+SAMPLE = Path(__file__).with_name("sample_payload.json").read_bytes()
+SAMPLE_KEY = "1234567890abcdefghijklmnopqrstuvwxyz"
 USER_KEY, ROOT_KEY = "user-key-4f1c", "root-key-9d2e"
 
 
@@ -44,14 +44,14 @@ def _faults(document: Any) -> dict[str, str]:
     return {fault.path: fault.message for fault in caught.value.faults}
 
 
-def test_the_seeds_payload_is_read_whole() -> None:
+def test_the_platforms_sample_payload_is_read_whole() -> None:
     """The platform's own sample, byte for byte, is a payload."""
-    payload = Payload.parse(SEED)
+    payload = Payload.parse(SAMPLE)
 
     assert payload.api.url == "http://go.libnova.com"
-    assert payload.api.key_user.get_secret_value() == SEED_KEY
+    assert payload.api.key_user.get_secret_value() == SAMPLE_KEY
     assert payload.api.key_root is not None
-    assert payload.api.key_root.get_secret_value() == SEED_KEY
+    assert payload.api.key_root.get_secret_value() == SAMPLE_KEY
     assert payload.function_data.container.id == "1"
     assert payload.function_data.user.id == "1"
     assert payload.function_data.files.ids == ()
@@ -64,27 +64,40 @@ def test_the_seeds_payload_is_read_whole() -> None:
     assert payload.function_data.function.key == ""
     assert payload.function_params == {"your_custom_parameter": "custom_parameter_value"}
     assert payload.algorithms is None
-    assert payload.secrets() == (SEED_KEY, SEED_KEY)
+    assert payload.secrets() == (SAMPLE_KEY, SAMPLE_KEY)
 
 
 def test_bytes_text_and_a_decoded_document_are_the_same_payload() -> None:
     """A queue may hand over the document as it came or decoded."""
-    payloads = [Payload.parse(SEED), Payload.parse(SEED.decode()), Payload.parse(json.loads(SEED))]
+    payloads = [Payload.parse(SAMPLE), Payload.parse(SAMPLE.decode()), Payload.parse(json.loads(SAMPLE))]
 
     assert payloads[0] == payloads[1] == payloads[2]
 
 
-def test_url_key_and_job_are_enough() -> None:
+def test_url_key_job_and_container_are_enough() -> None:
     """What the job can run without may be missing."""
     payload = Payload.parse(
-        {"api": {"url": "http://h", "key_user": "k"}, "function_data": {"job": {"id": 5}}}
+        {
+            "api": {"url": "http://h", "key_user": "k"},
+            "function_data": {"job": {"id": 5}, "container": {"id": 1}},
+        }
     )
 
     assert payload.function_data.job.id == "5"
-    assert payload.function_data.container.id is None
+    assert payload.function_data.container.id == "1"
     assert payload.function_data.files.ids == ()
     assert payload.function_params == {}
     assert payload.secrets() == ("k",)
+
+
+def test_neither_files_nor_a_container_is_a_fault() -> None:
+    """Such a job would end well and have looked at nothing."""
+    with pytest.raises(PayloadError) as caught:
+        Payload.parse({"api": {"url": "http://h", "key_user": "k"}, "function_data": {"job": {"id": 5}}})
+
+    assert [str(fault) for fault in caught.value.faults] == [
+        "function_data.container.id is missing, and no file is named"
+    ]
 
 
 @pytest.mark.parametrize("absent", [None, []])
@@ -284,9 +297,9 @@ def test_a_number_of_thousands_of_digits_is_a_fault_and_no_crash() -> None:
 
 def test_a_document_of_the_longest_length_is_read_and_one_byte_more_is_not() -> None:
     """The limit is exact."""
-    longest = SEED.ljust(MAX_DOCUMENT_BYTES)
+    longest = SAMPLE.ljust(MAX_DOCUMENT_BYTES)
 
-    assert Payload.parse(longest) == Payload.parse(SEED)
+    assert Payload.parse(longest) == Payload.parse(SAMPLE)
     assert _faults(longest + b" ") == {"payload": f"is longer than {MAX_DOCUMENT_BYTES} bytes"}
 
 
@@ -415,7 +428,7 @@ def test_any_change_to_a_payload_is_a_payload_or_lists_its_faults(
     changes: list[tuple[tuple[str, ...], Any]],
 ) -> None:
     """Whatever stands in a field, the outcome is one of two, and no secret is told."""
-    document: Any = copy.deepcopy(json.loads(SEED))
+    document: Any = copy.deepcopy(json.loads(SAMPLE))
     document["api"]["key_user"] = document["api"]["key_root"] = _KEY
     for path, value in changes:
         part = document
@@ -442,3 +455,17 @@ def test_any_bytes_are_a_payload_error(document: bytes) -> None:
     """Nothing so short is a payload."""
     with pytest.raises(PayloadError):
         Payload.parse(document)
+
+
+@pytest.mark.parametrize(
+    ("document", "job_id"),
+    [
+        ({"function_data": {"job": {"id": 299}}}, "299"),
+        ({"function_data": {"job": {"id": None}}}, None),
+        ({"function_data": []}, None),
+        (5, None),
+    ],
+)
+def test_the_jobs_id_is_found_in_what_may_be_no_payload(document: object, job_id: str | None) -> None:
+    """A log line about a message should name its job where it can."""
+    assert job_id_in(document) == job_id

@@ -275,7 +275,7 @@ async def test_a_put_that_waits_for_room_learns_that_the_sender_has_stopped(
     platform: _Platform, make_sender: Callable[..., ReportSender]
 ) -> None:
     """Nobody waits for a queue that nobody empties."""
-    platform.answers["a"] = 403
+    platform.answers["a"] = 401
 
     async def job() -> None:
         async with make_sender(max_queued=1) as sender:

@@ -1,8 +1,10 @@
 """The event loop's thread: it opens one resource, runs work for other threads, and ends clean."""
 
 import asyncio
+import signal
 import threading
 from collections.abc import AsyncIterator
+from concurrent.futures import CancelledError
 from contextlib import asynccontextmanager
 
 import pytest
@@ -74,3 +76,68 @@ def test_a_resource_that_cannot_be_opened_is_an_error_at_the_entrance() -> None:
         pass
 
     assert "event-loop" not in [thread.name for thread in threading.enumerate()]
+
+
+def test_ctrl_c_while_the_resource_is_being_opened_ends_the_opening_and_the_thread() -> None:
+    """Whoever starts a worker and thinks better of it does not wait."""
+    ended: list[str] = []
+
+    @asynccontextmanager
+    async def slow() -> AsyncIterator[None]:
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+        try:
+            await asyncio.sleep(20)
+            ended.append("opened")
+        except asyncio.CancelledError:
+            ended.append("cancelled")
+            raise
+        yield
+
+    with pytest.raises(KeyboardInterrupt), LoopThread(slow):
+        pass
+
+    assert ended == ["cancelled"]
+    assert "event-loop" not in [thread.name for thread in threading.enumerate()]
+
+
+def test_work_that_still_runs_ends_before_the_resource_is_closed() -> None:
+    """A cancelled job can still tell the platform; the task's thread learns it when that is done."""
+    begun = threading.Event()
+    told: list[bool] = []
+    failures: list[BaseException] = []
+
+    async def tell_at_the_end(resource: Resource) -> None:
+        begun.set()
+        try:
+            await asyncio.sleep(20)
+        finally:
+            await asyncio.sleep(0.01)
+            told.append(resource.is_open)
+
+    def task() -> None:
+        try:
+            loop.run(tell_at_the_end(loop.resource))
+        except CancelledError as error:
+            failures.append(error)
+
+    with LoopThread(opening) as loop:
+        waiting = threading.Thread(target=task)
+        waiting.start()
+        begun.wait(20)
+    waiting.join(20)
+
+    assert told == [True]
+    assert [type(failure) for failure in failures] == [CancelledError]
+
+
+def test_work_that_comes_after_the_leaving_is_not_begun() -> None:
+    """A task's thread must not wait for a loop that is gone."""
+
+    async def work() -> None:
+        pytest.fail("nothing is open any more")
+
+    with LoopThread(opening) as loop:
+        pass
+
+    with pytest.raises(CancelledError, match="being left"):
+        loop.run(work())

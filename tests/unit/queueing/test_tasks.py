@@ -1,5 +1,6 @@
 """The one task: what happens to a message when its job can't be brought to an end."""
 
+import ssl
 from typing import Any
 
 import pytest
@@ -63,3 +64,12 @@ def test_the_message_does_not_show_the_payload_to_those_who_watch() -> None:
 
     assert "a-key-that-nobody-may-see" not in str(sent)
     assert sent[0]["argsrepr"] == "(<payload>,)"
+
+
+@pytest.mark.parametrize(
+    ("broker_url", "tls"),
+    [("rediss://broker/0", {"ssl_cert_reqs": ssl.CERT_REQUIRED}), ("redis://broker/0", None)],
+)
+def test_the_certificate_of_a_broker_is_verified(broker_url: str, tls: object) -> None:
+    """Whoever asks for TLS wants to know whom he gives the payloads to."""
+    assert make_app(broker_url).conf.broker_use_ssl == tls

@@ -94,8 +94,8 @@ def test_the_first_range_tells_version_id_and_storage_class() -> None:
         (replace(FIRST, content_range="bytes 0-7/7"), WrongAnswerError),
         (replace(FIRST, content_range="bytes 0-7/0"), WrongAnswerError),
         (replace(FIRST, length_bytes=9), WrongAnswerError),
-        (replace(FIRST, version_id="v2"), ObjectChangedError),
-        (replace(FIRST, status=200, length_bytes=0, version_id="v2"), ObjectChangedError),
+        (replace(FIRST, version_id="v2"), WrongAnswerError),
+        (replace(FIRST, status=200, length_bytes=0, version_id="v2"), WrongAnswerError),
     ],
 )
 def test_a_wrong_first_answer_pins_nothing(answer: RangeAnswer, error: type[StorageError]) -> None:
