@@ -1,6 +1,7 @@
 """The one task: a payload is run as a job."""
 
 from collections.abc import Callable
+from concurrent.futures import CancelledError
 from typing import Any
 
 import structlog
@@ -41,5 +42,7 @@ def register(app: Celery, run_job: Callable[[Any], object]) -> None:
                     return
                 _log.warning("The job waits for the platform", reason=str(error))
                 raise self.retry(countdown=_COUNTDOWN_SECONDS, argsrepr=ARGUMENTS_SHOWN) from None
+            except CancelledError:
+                _log.warning("The worker was stopped, and the job broken off")
             except LibsafeError as error:
                 _log.error("The job was given up", reason=str(error))

@@ -1,6 +1,7 @@
 """The one task: what happens to a message when its job can't be brought to an end."""
 
 import ssl
+from concurrent.futures import CancelledError
 from typing import Any
 
 import pytest
@@ -53,6 +54,13 @@ def test_what_trying_again_cannot_cure_is_given_up_and_logged(error: Exception) 
 
     assert calls == [DOCUMENT]
     assert log == [{"event": "The job was given up", "reason": "the key was refused", "log_level": "error"}]
+
+
+def test_a_job_that_is_broken_off_with_its_worker_is_no_failed_task() -> None:
+    """The platform was told already that the job has FAILED."""
+    _, log = run_task([CancelledError()])
+
+    assert log == [{"event": "The worker was stopped, and the job broken off", "log_level": "warning"}]
 
 
 def test_the_message_does_not_show_the_payload_to_those_who_watch() -> None:
