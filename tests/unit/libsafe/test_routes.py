@@ -68,9 +68,9 @@ def test_a_wrong_template_is_an_error_that_names_it(templates: dict[str, str], n
 
 def test_a_template_may_be_another() -> None:
     """What the vendor has not published can be set."""
-    routes = Routes(job="/v9/work/{job_id}", object_key="{container_id}/{file_id}")
+    routes = Routes(job="/v9/task/{job_id}", object_key="{container_id}/{file_id}")
 
-    assert routes.path("job", job_id="299") == "/v9/work/299"
+    assert routes.path("job", job_id="299") == "/v9/task/299"
     assert routes.key_of_object(key_prefix="p/", container_id="1", file_id="7", path="a") == "1/7"
 
 
