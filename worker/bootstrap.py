@@ -53,7 +53,8 @@ def run_worker(settings: Settings, celery_options: Sequence[str] = ()) -> int:
 
     Args:
         settings: The settings.
-        celery_options: More options of `celery worker`, as on its command line; not the pool.
+        celery_options: More options of `celery worker`, as on its command line; neither the pool nor
+            `--detach`.
 
     Returns:
         The worker's exit status: 0 if it was told to stop, else what Celery gives for its failure.
@@ -77,7 +78,7 @@ def run_worker(settings: Settings, celery_options: Sequence[str] = ()) -> int:
 
 
 def _celery_command(app: Celery, settings: Settings, options: Sequence[str]) -> click.Context:
-    """Read the options of `celery worker`; they win over what the settings say, all but the pool."""
+    """Read the options of `celery worker`; they win over what the settings say."""
     command: click.Context = celery_worker.make_context(
         "worker",
         list(options),
@@ -94,6 +95,9 @@ def _celery_command(app: Celery, settings: Settings, options: Sequence[str]) -> 
         raise click.UsageError(
             "leave out -P and --pool, jobs run in threads; worker.jobs_at_once sets how many."
         )
+    if command.params["detach"]:
+        # It would begin anew as `celery worker`, which knows neither our task nor our lanes.
+        raise click.UsageError("leave out -D and --detach; a service manager or compose runs it behind.")
     return command
 
 

@@ -102,3 +102,12 @@ def test_an_unknown_default_algorithm_stops_the_worker_at_its_start() -> None:
 
     with pytest.raises(SettingsError, match=r"hashing\.algorithms: .*md6"):
         run_worker(Settings(hashing=hashing))
+
+
+@pytest.mark.parametrize("option", ["-D", "--detach", "-P", "--pool"])
+def test_an_option_of_celery_that_can_not_work_here_is_refused(option: str) -> None:
+    """In a process begun anew, or forked, there would be neither our task nor our lanes."""
+    options = [option, "solo"] if option in {"-P", "--pool"} else [option]
+
+    with pytest.raises(SettingsError, match="leave out"):
+        run_worker(Settings(), options)

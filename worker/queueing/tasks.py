@@ -6,6 +6,7 @@ from typing import Any
 
 import structlog
 from celery import Celery, Task
+from celery.exceptions import Reject
 
 from worker.libsafe.errors import LibsafeError, PlatformBusyError, PlatformUnreachableError
 from worker.libsafe.payload import job_id_in
@@ -43,6 +44,8 @@ def register(app: Celery, run_job: Callable[[Any], object]) -> None:
                 _log.warning("The job waits for the platform", reason=str(error))
                 raise self.retry(countdown=_COUNTDOWN_SECONDS, argsrepr=ARGUMENTS_SHOWN) from None
             except CancelledError:
-                _log.warning("The worker was stopped, and the job broken off")
+                # Perhaps the job was not even begun. One that was ended meanwhile is left the next time.
+                _log.warning("The worker was stopped, the message goes back to the queue")
+                raise Reject("the worker was stopped", requeue=True) from None
             except LibsafeError as error:
                 _log.error("The job was given up", reason=str(error))

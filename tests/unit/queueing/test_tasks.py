@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import structlog
+from celery.exceptions import Reject
 
 from worker.libsafe.errors import NotAuthorizedError, PlatformUnreachableError
 from worker.queueing.app import TASK, enqueue, make_app
@@ -56,11 +57,19 @@ def test_what_trying_again_cannot_cure_is_given_up_and_logged(error: Exception) 
     assert log == [{"event": "The job was given up", "reason": "the key was refused", "log_level": "error"}]
 
 
-def test_a_job_that_is_broken_off_with_its_worker_is_no_failed_task() -> None:
-    """The platform was told already that the job has FAILED."""
-    _, log = run_task([CancelledError()])
+def test_a_job_that_its_worker_can_not_finish_goes_back_to_the_queue() -> None:
+    """Perhaps it was not even begun; an acknowledged message would be a lost job."""
 
-    assert log == [{"event": "The worker was stopped, and the job broken off", "log_level": "warning"}]
+    def stopped(_: Any) -> None:
+        raise CancelledError
+
+    app = make_app("memory://")
+    register(app, stopped)
+
+    with pytest.raises(Reject) as caught:
+        app.tasks[TASK](DOCUMENT)
+
+    assert caught.value.requeue
 
 
 def test_the_message_does_not_show_the_payload_to_those_who_watch() -> None:
