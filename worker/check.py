@@ -3,7 +3,7 @@
 import asyncio
 import ssl
 from collections.abc import AsyncIterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -124,7 +124,8 @@ async def _check_storage(settings: Settings, storage_id: str, storage: StorageSe
     where = str(storage.endpoint_url or "AWS")
     if storage.bucket is None:
         return await _check_endpoint(part, storage)
-    limits = store_limits(settings.reading.model_copy(update={"attempts": 1}), slots=1)
+    # A storage that asks to slow down would be waited for, and whoever asks here waits too.
+    limits = replace(store_limits(settings.reading, slots=1), attempts=1, patience_seconds=0)
     try:
         async with ObjectStore(store_access(storage, None), limits) as store:
             await store.reach(storage.bucket)

@@ -39,17 +39,20 @@ class StoreLimits:
     Args:
         max_connections: Requests under way at once; others wait for their turn.
         connect_timeout_seconds: For one connection.
-        read_timeout_seconds: How long a storage may be silent, and the window of the floor on the rate.
-        slowest_bytes_per_second: The floor: a body that brings less over a window is cut and resumed.
-        attempts: Requests for one pin or one range, the first included.
-        first_wait_seconds: The longest wait before the second attempt; it doubles with each attempt.
-        longest_wait_seconds: Where the doubling ends.
+        stall_timeout_seconds: How long a storage may be silent, and the window of the floor on the rate.
+        floor_bytes_per_second: A body that brings less over a window is cut and resumed.
+        attempts: Requests for one pin or one range, the first included; those that are answered with the wish
+            to slow down do not count.
+        first_pause_seconds: The longest pause before the second attempt; it doubles with each attempt.
+        longest_pause_seconds: Where the doubling ends.
+        patience_seconds: How long a storage may go on wishing us to slow down, and send nothing else.
     """
 
     max_connections: int = 16
     connect_timeout_seconds: float = 5
-    read_timeout_seconds: float = 30
-    slowest_bytes_per_second: int = 64 * 1024
+    stall_timeout_seconds: float = 30
+    floor_bytes_per_second: int = 64 * 1024
     attempts: int = 8
-    first_wait_seconds: float = 0.5
-    longest_wait_seconds: float = 20
+    first_pause_seconds: float = 0.5
+    longest_pause_seconds: float = 20
+    patience_seconds: float = 900

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from botocore.httpsession import create_urllib3_context, get_cert_path
 
+from worker.network import check_addresses
 from worker.storage.http_connection import ClosedBeforeAnswerError, Connection
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ class ConnectionPool:
         A kept connection that the server has closed meanwhile is no failure: a fresh one is tried.
 
         Raises:
+            AddressNotAllowedError: The host leads where nothing is sent.
             OSError: No connection, or it broke.
             MalformedAnswerError: What came is no answer.
             UnsupportedAnswerError: It is one that we cannot read.
@@ -101,6 +103,7 @@ class ConnectionPool:
         addresses = await asyncio.get_running_loop().getaddrinfo(
             origin.host, origin.port, type=socket.SOCK_STREAM
         )
+        check_addresses(origin.host, (str(sockaddr[0]) for *_, sockaddr in addresses))
         failure: OSError = ConnectionError(f"no address of {origin.host}")
         # One after the other, each with its share of the time, so that one which swallows packets cannot take
         # all of it. asyncio's own race between addresses loses a socket when it is cancelled (Python 3.11).

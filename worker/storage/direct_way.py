@@ -113,6 +113,7 @@ class DirectWay:
 
         Raises:
             StorageError: The storage refuses, or its answer is a wrong one.
+            AddressNotAllowedError: The bucket's host leads where no key is sent.
             OSError: No connection, or it broke.
             MalformedAnswerError: What came is no answer.
         """
@@ -130,7 +131,7 @@ class DirectWay:
         if _names_another_region(receiver.refusal, receiver.error_code):
             self._destinations.pop(filling.address.bucket, None)
             return False
-        raise refusal(filling.where, receiver.refusal.status, receiver.error_code)
+        raise refusal(filling.where, receiver.refusal.status, receiver.error_code, receiver.refusal.headers)
 
     def _request(self, destination: _Destination, filling: Filling) -> bytes:
         """Write a request, signed; the body that there is not needs no hash but that of nothing."""

@@ -1,20 +1,25 @@
 """What can go wrong between an S3 storage and a slot.
 
 StorageError
-├── PermanentStorageError         trying again cannot help
-│   ├── InvalidAddressError       invalid_address
-│   ├── NoSuchObjectError         no_such_object
-│   ├── NoSuchBucketError         no_such_bucket
-│   ├── AccessDeniedError         access_denied
-│   ├── CredentialsError          credentials
-│   ├── ObjectChangedError        changed_while_reading
+├── PermanentStorageError             trying again cannot help
+│   ├── InvalidAddressError           invalid_address
+│   ├── EndpointNotAllowedError       endpoint_not_allowed
+│   ├── NoSuchObjectError             no_such_object
+│   ├── NoSuchBucketError             no_such_bucket
+│   ├── AccessDeniedError             access_denied
+│   ├── CredentialsError              credentials_refused
+│   │   └── CredentialsExpiredError   credentials_expired
+│   ├── ObjectChangedError            changed_while_reading
 │   │   └── NoSuchRangeError
-│   ├── ObjectOfflineError        offline
-│   └── WrongAnswerError          wrong_answer
-└── TransientStorageError         trying again may help
-    ├── StorageUnreachableError   storage_unreachable
-    ├── StorageBusyError          storage_busy
-    └── ReadStalledError          read_stalled
+│   ├── ObjectOfflineError            offline
+│   └── WrongAnswerError              wrong_storage_answer
+└── TransientStorageError             trying again may help
+    ├── StorageUnreachableError       storage_unreachable
+    ├── StorageBusyError              storage_busy
+    ├── StorageFailedError            storage_failed
+    └── ReadStalledError              read_stalled
+
+A job's summary counts files by these codes: "1 storage busy".
 """
 
 from __future__ import annotations
@@ -58,6 +63,16 @@ class InvalidAddressError(PermanentStorageError):
     sentence = "{where} is not the address of an object{seen}: write s3://bucket/key."
 
 
+class EndpointNotAllowedError(PermanentStorageError):
+    """The endpoint is, or its name leads to, an address that no key is sent to."""
+
+    code = "endpoint_not_allowed"
+    sentence = (
+        "No key is sent for {where}{seen}: correct the endpoint of that storage, or what the name service "
+        "says of it."
+    )
+
+
 class NoSuchObjectError(PermanentStorageError):
     """The storage has no such key, or no such version of it."""
 
@@ -83,12 +98,22 @@ class AccessDeniedError(PermanentStorageError):
 
 
 class CredentialsError(PermanentStorageError):
-    """The storage does not accept the credentials: expired, unknown, or not matching the signature."""
+    """The storage does not accept the credentials: unknown, or not matching the signature."""
 
-    code = "credentials"
+    code = "credentials_refused"
     sentence = (
-        "The storage refuses the credentials used for {where}{seen}: renew the S3 credentials of that "
+        "The storage refuses the credentials used for {where}{seen}: correct the S3 credentials of that "
         "storage, and see that this machine's clock is right."
+    )
+
+
+class CredentialsExpiredError(CredentialsError):
+    """The storage knows the credentials, and their time is over."""
+
+    code = "credentials_expired"
+    sentence = (
+        "The credentials used for {where} have expired{seen}: put new S3 credentials of that storage, with "
+        "their session token, into the settings and start the worker again."
     )
 
 
@@ -113,7 +138,7 @@ class ObjectOfflineError(PermanentStorageError):
 class WrongAnswerError(PermanentStorageError):
     """The storage answered something that no digest may be made from."""
 
-    code = "wrong_answer"
+    code = "wrong_storage_answer"
     sentence = (
         "The storage gave a wrong answer for {where}{seen}: its bytes cannot be trusted, see that the "
         "endpoint is an S3 server and nothing between changes its answers."
@@ -130,10 +155,27 @@ class StorageUnreachableError(TransientStorageError):
 
 
 class StorageBusyError(TransientStorageError):
-    """The storage asks to slow down, or failed inside (429, 500, 502, 503, 504)."""
+    """The storage asks to slow down (429, 503).
+
+    Args:
+        where: As for every error.
+        detail: As for every error.
+        retry_after_seconds: What it asks for, if it tells.
+    """
 
     code = "storage_busy"
-    sentence = "The storage is too busy for {where}{seen}: try again later."
+    sentence = "The storage is too busy for {where}{seen}: try again later, or with fewer workers."
+
+    def __init__(self, where: str, detail: str = "", *, retry_after_seconds: float | None = None) -> None:
+        super().__init__(where, detail)
+        self.retry_after_seconds = retry_after_seconds
+
+
+class StorageFailedError(TransientStorageError):
+    """The storage failed inside (500, 502, 504), or waited for us in vain."""
+
+    code = "storage_failed"
+    sentence = "The storage failed at {where}{seen}: try again later, and see what its own log says."
 
 
 class ReadStalledError(TransientStorageError):

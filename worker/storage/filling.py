@@ -22,17 +22,20 @@ class RateFloor:
     Args:
         silence: The timeout that ends the request.
         limits: The window, and the least bytes a second in it.
+        on_bytes: Is called at each piece of a body.
     """
 
     silence: asyncio.Timeout
     limits: StoreLimits
+    on_bytes: Callable[[], None]
     received_bytes: int = 0
 
     def received(self, length: int) -> None:
         """Count bytes of a body."""
+        self.on_bytes()
         self.received_bytes += length
-        window_seconds = self.limits.read_timeout_seconds
-        if self.received_bytes >= self.limits.slowest_bytes_per_second * window_seconds:
+        window_seconds = self.limits.stall_timeout_seconds
+        if self.received_bytes >= self.limits.floor_bytes_per_second * window_seconds:
             self.received_bytes = 0
             self.silence.reschedule(asyncio.get_running_loop().time() + window_seconds)
 

@@ -14,6 +14,7 @@ from aiobotocore.config import AioConfig
 from aiobotocore.httpsession import AIOHTTPSession
 from aiobotocore.session import AioSession
 
+from worker.network import CheckingResolver, check_literal
 from worker.storage.errors import WrongAnswerError
 from worker.storage.ranges import RangeAnswer
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from botocore.awsrequest import AWSPreparedRequest
     from types_aiobotocore_s3 import S3Client
     from types_aiobotocore_s3.type_defs import GetObjectOutputTypeDef
+    from yarl import URL
 
     from worker.storage.access import StoreAccess, StoreLimits
     from worker.storage.filling import Filling
@@ -119,10 +121,11 @@ def client_of(access: StoreAccess, limits: StoreLimits) -> AbstractAsyncContextM
         aws_session_token=token.get_secret_value() if token else None,
         verify=access.verify_tls,
         config=AioConfig(
-            http_session_cls=_NoRedirects,
+            http_session_cls=_KeySafeSession,
+            connector_args={"resolver": CheckingResolver()},
             max_pool_connections=limits.max_connections,
             connect_timeout=limits.connect_timeout_seconds,
-            read_timeout=limits.read_timeout_seconds,
+            read_timeout=limits.stall_timeout_seconds,
             # One attempt: ObjectStore is the one place that tries again, so that attempts do not multiply.
             retries={"mode": "standard", "total_max_attempts": 1},
             s3={"addressing_style": access.addressing_style},
@@ -135,10 +138,11 @@ def client_of(access: StoreAccess, limits: StoreLimits) -> AbstractAsyncContextM
     )
 
 
-class _NoRedirects(AIOHTTPSession):
-    """Never goes where an answer points to: aiohttp would, and take the session token along.
+class _KeySafeSession(AIOHTTPSession):
+    """Never goes where an answer points to, nor to an address that is for nobody.
 
-    botocore's own change of region, which signs anew, goes on working.
+    aiohttp would follow a redirect and take the session token along. botocore's own change of region, which
+    signs anew, goes on working.
     """
 
     async def _get_session(self, proxy_url: str | None) -> SimpleNamespace:
@@ -146,8 +150,11 @@ class _NoRedirects(AIOHTTPSession):
         return SimpleNamespace(request=partial(_ask_once, session))
 
 
-async def _ask_once(session: aiohttp.ClientSession, method: str, **options: Any) -> aiohttp.ClientResponse:
-    answer = await session.request(method, allow_redirects=False, **options)
+async def _ask_once(
+    session: aiohttp.ClientSession, method: str, *, url: URL, **options: Any
+) -> aiohttp.ClientResponse:
+    check_literal(url.host or "")  # aiohttp asks its resolver for names only
+    answer = await session.request(method, url, allow_redirects=False, **options)
     is_redirect = HTTPStatus.MULTIPLE_CHOICES <= answer.status < HTTPStatus.BAD_REQUEST
     if method == "HEAD" and is_redirect and "x-amz-bucket-region" not in answer.headers:
         # botocore would ask for the bucket's region with another HEAD, which is redirected, and so on.

@@ -16,10 +16,11 @@ from worker.storage import errors
 from worker.storage.access import StoreLimits
 from worker.storage.direct_way import DirectWay
 from worker.storage.filling import Filling, RateFloor
-from worker.storage.library_errors import is_busy, our_errors
+from worker.storage.library_errors import is_transient, our_errors
 from worker.storage.library_way import LibraryWay, client_of, request_for
 from worker.storage.object_version import ObjectAddress, ObjectVersion, check_etag, is_offline
 from worker.storage.ranges import range_header
+from worker.storage.throttle import Throttle, pause_seconds
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from types_aiobotocore_s3.type_defs import HeadObjectOutputTypeDef
 
     from worker.storage.access import StoreAccess
+    from worker.storage.throttle import Turn
 
 _log = structlog.get_logger()
 _T = TypeVar("_T")
@@ -54,6 +56,9 @@ class ObjectStore:
         # aiohttp waits for a free connection without end; waiting here keeps that out of the timeouts.
         self._permits = asyncio.Semaphore(self._limits.max_connections)
         self._asking = 0
+        host = urlsplit(access.endpoint_url).hostname if access.endpoint_url else None
+        self._name = host or "AWS"
+        self._throttle = Throttle(self._name, self._limits)
         self._opened = AsyncExitStack()
         self._client: S3Client
         self._library: LibraryWay
@@ -77,8 +82,9 @@ class ObjectStore:
         await self._opened.aclose()
 
     def __repr__(self) -> str:
-        host = urlsplit(self._access.endpoint_url).hostname if self._access.endpoint_url else "AWS"
-        return f"<ObjectStore {host}: {self._asking} of {self._limits.max_connections} connections busy>"
+        return (
+            f"<ObjectStore {self._name}: {self._asking} of {self._limits.max_connections} connections busy>"
+        )
 
     async def reach(self, bucket: str) -> None:
         """Ask whether a bucket is there and open to us (HeadBucket, which wants s3:ListBucket).
@@ -153,8 +159,8 @@ class ObjectStore:
         await self._persist(filling.where, partial(self._fill_once, filling))
 
     async def _fill_once(self, filling: Filling) -> None:
-        async with self._request(filling.where) as silence:
-            filling.watch(RateFloor(silence, self._limits))
+        async with self._request(filling.where) as (silence, turn):
+            filling.watch(RateFloor(silence, self._limits, partial(self._throttle.heard, turn)))
             if self._direct is None:
                 await self._library.get(filling)
             elif not await self._direct.get(filling):
@@ -169,7 +175,7 @@ class ObjectStore:
                 await self._client.head_bucket(Bucket=bucket)
             except ClientError as error:
                 # An answer to HEAD has no body that could tell the reason (RFC 9110, 9.3.2); one to GET has.
-                if not is_busy(error):
+                if not is_transient(error):
                     await self._client.list_objects_v2(Bucket=bucket, MaxKeys=1)
                 raise
 
@@ -180,43 +186,57 @@ class ObjectStore:
                 return await self._client.head_object(**request)
             except ClientError as error:
                 # As in _reach_once: the first byte's GET fails for the same reason, and tells it.
-                if not is_busy(error):
+                if not is_transient(error):
                     answer = await self._client.get_object(**request, Range=range_header(0, 1))
                     answer["Body"].close()
                 raise
 
     @asynccontextmanager
-    async def _request(self, where: str) -> AsyncIterator[asyncio.Timeout]:
+    async def _request(self, where: str) -> AsyncIterator[tuple[asyncio.Timeout, Turn]]:
         """Hold one connection, bound the storage's silence, and tell failures in our words."""
-        async with self._permits:
+        longest_silence_seconds = self._limits.connect_timeout_seconds + self._limits.stall_timeout_seconds
+        async with self._permits, self._throttle.turn(where) as turn:
             self._asking += 1
             try:
                 with our_errors(where):
-                    patience_seconds = (
-                        self._limits.connect_timeout_seconds + self._limits.read_timeout_seconds
-                    )
-                    async with asyncio.timeout(patience_seconds) as silence:
-                        yield silence
+                    async with asyncio.timeout(longest_silence_seconds) as silence:
+                        yield silence, turn
             finally:
                 self._asking -= 1
 
     async def _persist(self, where: str, step: Callable[[], Awaitable[_T]]) -> _T:
-        """Try a step again while that may help; the last attempt's error is the caller's."""
-        for attempt in range(1, self._limits.attempts):
+        """Try a step again while that may help; the last error is the caller's."""
+        attempt = 1
+        refused_since: float | None = None
+        while True:
             try:
                 return await step()
+            except errors.StorageBusyError:
+                # It costs no attempt: the throttle makes the next one wait. Patience ends with the storage as
+                # a whole, and also with a range that alone is always refused.
+                now = asyncio.get_running_loop().time()
+                refused_since = now if refused_since is None else refused_since
+                is_refused_too_long = now - refused_since >= self._limits.patience_seconds
+                if is_refused_too_long or self._throttle.is_out_of_patience:
+                    raise
             except errors.TransientStorageError as error:
-                wait_seconds = _full_jitter_seconds(self._limits, attempt)
-                _log.warning(
-                    "The storage is asked again",
-                    where=where,
-                    code=error.code,
-                    detail=error.detail,
-                    attempt=attempt,
-                    wait_seconds=round(wait_seconds, 3),
-                )
-            await asyncio.sleep(wait_seconds)
-        return await step()
+                if attempt >= self._limits.attempts:
+                    raise
+                await self._pause(where, attempt, error)
+                attempt += 1
+
+    async def _pause(self, where: str, attempt: int, error: errors.TransientStorageError) -> None:
+        share = random.random()  # noqa: S311 - spreads requests, guards nothing
+        seconds = pause_seconds(self._limits, attempt, share=share)
+        _log.warning(
+            "The storage is asked again",
+            where=where,
+            code=error.code,
+            detail=error.detail,
+            attempt=attempt,
+            pause_seconds=round(seconds, 3),
+        )
+        await asyncio.sleep(seconds)
 
 
 def _pinned(address: ObjectAddress, head: HeadObjectOutputTypeDef) -> ObjectVersion:
@@ -233,9 +253,3 @@ def _pinned(address: ObjectAddress, head: HeadObjectOutputTypeDef) -> ObjectVers
         size_bytes=head["ContentLength"],
         storage_class=storage_class,
     )
-
-
-def _full_jitter_seconds(limits: StoreLimits, attempt: int) -> float:
-    """Choose how long to wait after an attempt (https://aws.amazon.com/builders-library/timeouts-retries-and-backoff-with-jitter/)."""
-    longest = min(limits.longest_wait_seconds, limits.first_wait_seconds * 2 ** (attempt - 1))
-    return random.uniform(0, longest)  # noqa: S311 - spreads requests, guards nothing

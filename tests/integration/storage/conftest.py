@@ -53,7 +53,7 @@ def access(endpoint_url: str) -> StoreAccess:
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
 async def store(access: StoreAccess, is_direct: bool) -> AsyncIterator[ObjectStore]:  # noqa: FBT001 - a fixture
     """Open the store under test, once, as a worker does: opening a client costs 0.1 s and more."""
-    limits = StoreLimits(attempts=2, first_wait_seconds=0.001)
+    limits = StoreLimits(attempts=2, first_pause_seconds=0.001)
     async with ObjectStore(access, limits, is_direct=is_direct) as store:
         yield store
 

@@ -30,7 +30,7 @@ ETAG = '"pinned"'
 ADDRESS = ObjectAddress("bucket", "folder/key")
 VERSION = ObjectVersion(ADDRESS, ETAG, len(CONTENT))
 SECRET = "hush-secret"
-LIMITS = StoreLimits(max_connections=4, attempts=1, connect_timeout_seconds=5, read_timeout_seconds=5)
+LIMITS = StoreLimits(max_connections=4, attempts=1, connect_timeout_seconds=5, stall_timeout_seconds=5)
 RIGHT = (
     b'HTTP/1.1 206 Partial Content\r\nETag: "pinned"\r\n'
     b"Content-Range: bytes 0-4999/5000\r\nContent-Length: 5000\r\n\r\n" + CONTENT
@@ -433,7 +433,7 @@ async def test_a_bucket_in_the_host_name_is_reached_there(
     monkeypatch.setattr(
         socket, "getaddrinfo", lambda _, *more, **options: resolve("127.0.0.1", *more, **options)
     )
-    access = access_to(f"http://s3.example.test:{server.port}", addressing_style="virtual")
+    access = access_to(f"http://s3.localhost:{server.port}", addressing_style="virtual")
     async with ObjectStore(access, LIMITS) as store:
         for bucket in ("one", "two", "one", "two"):
             await read(store, ObjectVersion(ObjectAddress(bucket, "folder/key"), ETAG, len(CONTENT)))

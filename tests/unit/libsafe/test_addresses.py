@@ -1,6 +1,6 @@
 import pytest
 
-from worker.libsafe.addresses import check_host
+from worker.libsafe.addresses import api_address, check_host
 from worker.libsafe.errors import HostNotAllowedError
 
 
@@ -66,3 +66,58 @@ def test_an_address_with_a_password_is_refused_and_not_shown() -> None:
         check_host("https://user:hunter2@go.example.org", ["go.example.org"])
 
     assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "0x7f.1",
+        "0x7f000001",
+        "127.1",
+        "2130706433",
+        "0177.0.0.1",
+        "017700000001",
+        "127.0.0.1.",
+        "169.254.169.254.",
+        "2852039166",
+        "256.1.1.1",
+        "example.1",
+        "[fe80::1%eth0]",
+        "[fe80::1%25eth0]",
+        "[::1%1]",
+    ],
+)
+def test_an_ip_address_in_an_odd_form_is_refused_though_the_list_names_it(host: str) -> None:
+    """Some parsers read it as an address and others as a name, so two of them would see two hosts."""
+    with pytest.raises(HostNotAllowedError, match="one usual form"):
+        check_host(f"http://{host}:8000", [f"{host}:8000"])
+    with pytest.raises(ValueError, match="one usual form"):
+        api_address(f"http://{host}:8000/api")
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["169.254.169.254", "169.254.0.1", "[fe80::1]", "[fd00:ec2::254]", "[::ffff:a9fe:a9fe]", "168.63.129.16"],
+)
+def test_an_address_that_is_for_nobody_is_refused_though_the_list_names_it(host: str) -> None:
+    """What is told there is for this machine alone; no platform is there."""
+    with pytest.raises(HostNotAllowedError, match=r"No key is sent, .* is a (link-local|cloud's)"):
+        check_host(f"http://{host}", [host])
+
+
+@pytest.mark.parametrize("host", ["go.example.org.", "127.0.0.1.nip.example", "1and1.example", "0.example"])
+def test_an_odd_name_is_a_name_and_met_exactly(host: str) -> None:
+    """With its dot at the end it is allowed only if the list has that too."""
+    check_host(f"http://{host}", [host])
+
+    with pytest.raises(HostNotAllowedError, match="not on the list"):
+        check_host(f"http://{host}", [host.rstrip(".") + ".example.org", "go.example.org", "127.0.0.1"])
+
+
+@pytest.mark.parametrize(
+    "url", ["file:///etc/passwd", "file://go.example.org/etc", "gopher://go.example.org"]
+)
+def test_another_scheme_is_refused_though_the_host_is_allowed(url: str) -> None:
+    """Only http and https are spoken."""
+    with pytest.raises(HostNotAllowedError, match="http://"):
+        check_host(url, ["go.example.org", "", "go.example.org:70"])

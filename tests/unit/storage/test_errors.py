@@ -8,6 +8,7 @@ from worker.storage import errors
 
 KINDS = [
     *errors.PermanentStorageError.__subclasses__(),
+    *errors.CredentialsError.__subclasses__(),
     *errors.TransientStorageError.__subclasses__(),
 ]
 
@@ -32,15 +33,18 @@ def test_codes_are_stable_and_each_is_of_one_error() -> None:
 
     assert codes == [
         "invalid_address",
+        "endpoint_not_allowed",
         "no_such_object",
         "no_such_bucket",
         "access_denied",
-        "credentials",
+        "credentials_refused",
         "changed_while_reading",
         "offline",
-        "wrong_answer",
+        "wrong_storage_answer",
+        "credentials_expired",
         "storage_unreachable",
         "storage_busy",
+        "storage_failed",
         "read_stalled",
     ]
 
@@ -51,3 +55,11 @@ def test_an_error_survives_the_way_between_processes() -> None:
 
     assert isinstance(error, errors.NoSuchObjectError)
     assert (error.where, error.detail) == ("s3://bucket/key", "status 404")
+
+
+def test_expired_credentials_are_named_as_such() -> None:
+    """Whoever reads it must know that the keys were right, and what to do."""
+    error = errors.CredentialsExpiredError("s3://bucket/key", "ExpiredToken, status 400")
+
+    assert str(error).startswith("The credentials used for s3://bucket/key have expired (ExpiredToken,")
+    assert "new S3 credentials" in str(error)
