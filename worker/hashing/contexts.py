@@ -1,9 +1,9 @@
-"""Hash contexts in cells of shared memory, so that any lane can go on where another one stopped.
+"""Hash contexts in cells of shared memory, so that any lane can go on where another one stopped or died.
 
 OpenSSL's old entry points (`MD5_Init`, `MD5_Update`, `MD5_Final` and their like) work on plain C structs
 without pointers, at the full speed of hashlib, and `_hashlib` is linked to the library that has them. A CRC's
-context is its value. So the bytes of a cell are the whole state: they may be copied out and, later or
-elsewhere, back in.
+context is its value. So these bytes are the whole state: they may be copied out and, later or elsewhere,
+back in.
 
 Where Python was built without these entry points `is_shareable` says so, and the algorithm's own hasher has
 to do.
@@ -17,7 +17,7 @@ from worker.hashing.algorithms import Algorithm, Hasher
 from worker.hashing.crc import CrcHasher
 
 # The largest context is SHA512_CTX with 216 bytes; MD5_CTX has 92, SHA_CTX 96, SHA256_CTX 112, a CRC 4 or 8.
-CELL_BYTES = 256
+STATE_BYTES = 256
 
 
 class _OpenSSLHasher:
@@ -26,15 +26,15 @@ class _OpenSSLHasher:
     Args:
         name: OpenSSL's prefix, such as "SHA256".
         digest_bytes: the length of its digest.
-        cell: the struct's memory, writable.
-        start: begin anew instead of going on with what the cell holds.
+        state: the struct's memory, writable.
+        start: begin anew instead of going on with what is there.
     """
 
-    def __init__(self, name: str, digest_bytes: int, cell: memoryview, *, start: bool) -> None:
+    def __init__(self, name: str, digest_bytes: int, state: memoryview, *, start: bool) -> None:
         library = _openssl()
         self._update = library[f"{name}_Update"]
         self._final = library[f"{name}_Final"]
-        self._context = ctypes.byref(ctypes.c_char.from_buffer(cell))
+        self._context = ctypes.byref(ctypes.c_char.from_buffer(state))
         self._digest = ctypes.create_string_buffer(digest_bytes)
         if start:
             _check(library[f"{name}_Init"](self._context))
@@ -62,20 +62,20 @@ def _check(returned: int) -> None:
         raise RuntimeError(f"OpenSSL returned {returned} instead of 1.")
 
 
-def open_context(algorithm: Algorithm, cell: memoryview, *, start: bool) -> Hasher:
-    """Make a hasher whose state is in the cell.
+def open_context(algorithm: Algorithm, state: memoryview, *, start: bool) -> Hasher:
+    """Make a hasher over a state in memory.
 
     Args:
         algorithm: one that `is_shareable`.
-        cell: `CELL_BYTES` writable bytes.
-        start: begin anew; otherwise go on from the state that the cell holds.
+        state: `STATE_BYTES` writable bytes, which change with every update.
+        start: begin anew; otherwise go on from the state as it is.
     """
     if algorithm.context == "crc":
-        state = cell[: algorithm.digest_bytes]
+        value = state[: algorithm.digest_bytes]
         if start:
-            state[:] = bytes(len(state))
-        return CrcHasher(algorithm.name, state)
-    return _OpenSSLHasher(algorithm.name.upper(), algorithm.digest_bytes, cell, start=start)
+            value[:] = bytes(len(value))
+        return CrcHasher(algorithm.name, value)
+    return _OpenSSLHasher(algorithm.name.upper(), algorithm.digest_bytes, state, start=start)
 
 
 @cache
@@ -84,7 +84,7 @@ def is_shareable(algorithm: Algorithm) -> bool:
     if algorithm.context != "openssl":
         return algorithm.context is not None
     try:
-        hasher = open_context(algorithm, memoryview(bytearray(CELL_BYTES)), start=True)
+        hasher = open_context(algorithm, memoryview(bytearray(STATE_BYTES)), start=True)
         hasher.update(memoryview(bytearray(b"abc")))
         return hasher.digest() == hashlib.new(algorithm.name, b"abc", usedforsecurity=False).digest()
     except (ImportError, AttributeError, OSError, RuntimeError):

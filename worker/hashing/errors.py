@@ -5,6 +5,7 @@
     │   └── LaneDiedError
     └── trying again cannot help
         ├── UnknownAlgorithmError
+        ├── SharedMemoryError
         └── HasherFailedError
 
 Misuse by a caller, such as feeding more bytes than were announced, is a ValueError or a RuntimeError.
@@ -33,7 +34,10 @@ class UnknownAlgorithmError(HashingError):
 
 
 class LaneDiedError(HashingError):
-    """A lane ended with a part of the work in hand; the object has to be hashed again from its first byte."""
+    """A lane ended with a state that is nowhere else, or several lanes ended over the same piece.
+
+    The object has to be hashed again from its first byte.
+    """
 
     code = "lane_died"
 
@@ -42,6 +46,22 @@ class LaneDiedError(HashingError):
         self.exit_status = exit_status
         how = f"killed by signal {-exit_status}" if exit_status < 0 else f"exit status {exit_status}"
         super().__init__(f"Hashing lane {pid} ended ({how}); {advice}.")
+
+
+class SharedMemoryError(HashingError):
+    """The system does not give the memory for the slots; smaller slots, or a larger machine, are needed."""
+
+    code = "no_shared_memory"
+
+    def __init__(self, slot_count: int, slot_bytes: int, reason: str) -> None:
+        self.slot_count = slot_count
+        self.slot_bytes = slot_bytes
+        self.needed_bytes = slot_count * slot_bytes
+        self.reason = reason
+        super().__init__(
+            f"The system gives no {self.needed_bytes} bytes of shared memory for {slot_count} slots of "
+            f"{slot_bytes} bytes ({reason}); make hashing.slots or hashing.slot_bytes smaller."
+        )
 
 
 class HasherFailedError(HashingError):

@@ -1,8 +1,11 @@
 """A lane: the process that hashes. It does what its parent orders, and ends when the parent is gone.
 
-lane_process.py runs it with five numbers: the descriptors of memory and socket, and the memory's measures.
+lane_process.py runs it with six numbers: the parent's process id, the descriptors of memory and socket, and
+the memory's measures.
 """
 
+import ctypes
+import os
 import signal
 import socket
 import sys
@@ -12,6 +15,8 @@ from worker.hashing import wire
 from worker.hashing.algorithms import ALGORITHMS, Hasher
 from worker.hashing.contexts import open_context
 from worker.hashing.memory import SharedMemory
+
+_PR_SET_PDEATHSIG = 1  # include/uapi/linux/prctl.h
 
 
 class Lane:
@@ -27,7 +32,7 @@ class Lane:
         digests = []
         try:
             for ref in order.hashers:
-                hasher = self._hasher(ref, start=order.start)
+                hasher = self._hasher(ref, order)
                 for piece in pieces:
                     hasher.update(piece)
                 if order.end:
@@ -39,11 +44,15 @@ class Lane:
             return wire.Answer(b"", failure=f"{type(error).__name__}: {error}")
         return wire.Answer(b"".join(digests))
 
-    def _hasher(self, ref: wire.HasherRef, *, start: bool) -> Hasher:
+    def _hasher(self, ref: wire.HasherRef, order: wire.Order) -> Hasher:
         algorithm = ALGORITHMS[ref.algorithm]
         if ref.cell is not None:
-            return open_context(algorithm, self._memory.cell(ref.cell), start=start)
-        if start:
+            # The old state stays as it was: if this lane dies, another one goes on from there.
+            state = self._memory.state(ref.cell, order.turn + 1)
+            if not order.start:
+                state[:] = self._memory.state(ref.cell, order.turn)
+            return open_context(algorithm, state, start=order.start)
+        if order.start:
             self._hashers[ref.number] = algorithm.new()
         return self._hashers[ref.number]
 
@@ -60,12 +69,24 @@ def serve(parent: socket.socket, memory: SharedMemory) -> None:
             parent.sendall(wire.encode_answer(lane.perform(order)))
 
 
+def _die_with(parent_pid: int) -> None:
+    """Have the system kill this process when its parent is gone, even while it is stopped or stuck.
+
+    Linux counts the thread that started this process as its parent.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, ctypes.c_ulong(signal.SIGKILL))
+    if os.getppid() != parent_pid:  # it was gone already
+        raise SystemExit
+
+
 def main() -> None:
     """Run one lane."""
     # A service manager may signal every process of a service; how the lanes end is the parent's business.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    memory_fd, socket_fd, cell_count, slot_count, slot_bytes = map(int, sys.argv[1:])
+    parent_pid, memory_fd, socket_fd, cell_count, slot_count, slot_bytes = map(int, sys.argv[1:])
+    _die_with(parent_pid)
     memory = SharedMemory(memory_fd, cell_count=cell_count, slot_count=slot_count, slot_bytes=slot_bytes)
     with socket.socket(fileno=socket_fd) as parent:
         serve(parent, memory)

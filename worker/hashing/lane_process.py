@@ -25,6 +25,7 @@ class LaneProcess:
         index: its place in the pool; a lane that replaces it gets the same.
         is_ready: it has said that it is up.
         works: what it was sent and has not answered, in order.
+        silent_ticks: how often the pool's watchdog has come by since it owed an answer and gave none.
         socket: readable when answers are there, or when the lane has ended.
     """
 
@@ -32,6 +33,7 @@ class LaneProcess:
         self.index = index
         self.is_ready = False
         self.works: deque[Work] = deque()
+        self.silent_ticks = 0
         self.socket, lane_socket = socket.socketpair()
         self._answers = wire.AnswerReader()
         self.socket.setblocking(False)  # noqa: FBT003 -- socket's own signature
@@ -46,6 +48,11 @@ class LaneProcess:
     def pid(self) -> int:
         """The id of its process."""
         return self._process.pid
+
+    @property
+    def owes_answer(self) -> bool:
+        """Whether it has a work in hand, or has yet to say that it is up."""
+        return bool(self.works) or not self.is_ready
 
     def send(self, work: Work) -> None:
         """Order some work; if the lane has just died, its socket tells so to whoever reads it."""
@@ -66,11 +73,16 @@ class LaneProcess:
             data = b""
         if not data:
             raise EOFError
+        self.silent_ticks = 0
         return list(self._answers.feed(data))
 
-    def kill(self) -> int:
-        """End the process, wait until it reads no memory, and give its exit status. Twice is fine."""
+    def kill(self) -> None:
+        """End the process, also a stopped one; its socket tells when it has ended. Twice is fine."""
         self._process.kill()
+
+    def bury(self) -> int:
+        """End the process, wait until it touches no memory, and give its exit status. Twice is fine."""
+        self.kill()
         self.socket.close()
         return self._process.wait()
 
@@ -88,6 +100,7 @@ def _order(work: Work) -> wire.Order:
         pieces=tuple((piece.slot.index, piece.length) for piece in work.pieces),
         start=work.start,
         end=work.end,
+        turn=work.turn,
     )
 
 
@@ -97,9 +110,10 @@ def _spawn(lane_socket: socket.socket, memory: SharedMemory) -> subprocess.Popen
     environment = {name: value for name, value in os.environ.items() if not name.startswith(_SECRET_PREFIXES)}
     descriptors = (memory.descriptor, lane_socket.fileno())
     measures = (memory.cell_count, memory.slot_count, memory.slot_bytes)
-    return subprocess.Popen(  # noqa: S603 -- our own interpreter and module, and five numbers
+    numbers = map(str, (os.getpid(), *descriptors, *measures))
+    return subprocess.Popen(  # noqa: S603 -- our own interpreter and module, and six numbers
         # -P: no module is taken from the current folder. -S: the search path is the parent's, already whole.
-        [sys.executable, "-P", "-S", "-m", "worker.hashing.lane", *map(str, descriptors + measures)],
+        [sys.executable, "-P", "-S", "-m", "worker.hashing.lane", *numbers],
         env={**environment, "PYTHONPATH": os.pathsep.join(search_path)},
         pass_fds=descriptors,
         stdin=subprocess.DEVNULL,

@@ -10,7 +10,7 @@ import structlog
 from worker.hashing.algorithms import Algorithm
 from worker.hashing.errors import HasherFailedError, HashingError, LaneDiedError
 from worker.hashing.lane_process import LaneProcess
-from worker.hashing.memory import SharedMemory
+from worker.hashing.memory import STATES_PER_CELL, SharedMemory
 from worker.hashing.scheduler import Scheduler
 from worker.hashing.session import Session
 from worker.hashing.slots import Slot, SlotRing
@@ -18,8 +18,9 @@ from worker.hashing.streams import SessionState, Work
 from worker.hashing.wire import Answer
 
 # One that the lane does and one that waits: a lane never idles while an answer and the next order travel.
-_WORKS_PER_LANE = 2
-# 1 MiB of addresses; a session of four algorithms takes three or four.
+# A cell keeps a state for each of them.
+_WORKS_PER_LANE = STATES_PER_CELL - 1
+# 3 MiB; a session of four algorithms takes three or four.
 _CELLS = 4096
 # A lane is up in 50 ms; on a machine that swaps it may take seconds.
 _START_SECONDS = 60
@@ -27,6 +28,10 @@ _START_SECONDS = 60
 # the system has no process or descriptor left.
 _FRUITLESS_STARTS = 3
 _PAUSE_SECONDS = 1
+# A work is some 16 ms of hashing, a whole small object or one slot: never more than a second or two.
+_ANSWER_SECONDS = 30
+# The watchdog counts its ticks, not the time: after the whole worker was frozen the lanes have some left.
+_ANSWER_TICKS = 3
 
 log = structlog.get_logger()
 
@@ -40,12 +45,18 @@ class LanePool:
         lane_count: how many processes hash; as many as there are cores.
         slot_count: how many slots there are.
         slot_bytes: the size of each.
+        answer_seconds: how long a lane may be silent with work in hand, before it is killed and replaced.
 
     Attributes:
         slots: the ring to take slots from.
+
+    Raises:
+        SharedMemoryError: the system does not allow so much memory.
     """
 
-    def __init__(self, lane_count: int, slot_count: int, slot_bytes: int) -> None:
+    def __init__(
+        self, lane_count: int, slot_count: int, slot_bytes: int, *, answer_seconds: float = _ANSWER_SECONDS
+    ) -> None:
         if lane_count < 1:
             raise ValueError(f"A pool of {lane_count} lanes cannot hash; it needs at least 1.")
         self._memory = SharedMemory.create(cell_count=_CELLS, slot_count=slot_count, slot_bytes=slot_bytes)
@@ -56,6 +67,8 @@ class LanePool:
         self._lanes: dict[int, LaneProcess] = {}
         self._pauses: dict[int, asyncio.TimerHandle] = {}
         self._fruitless_starts = 0
+        self._tick_seconds = answer_seconds / _ANSWER_TICKS
+        self._next_tick: asyncio.TimerHandle | None = None
         self._failure: LaneDiedError | None = None
         self._up = asyncio.Event()
 
@@ -67,7 +80,10 @@ class LanePool:
     async def start(self) -> None:
         """Start the lanes and wait until all of them are up, some 50 ms.
 
+        The thread that runs the event loop must live as long as the pool: on Linux its lanes die with it.
+
         Raises:
+            SharedMemoryError: the system has not so much memory.
             LaneDiedError: lanes end as soon as they start; what they wrote to standard error says why.
             OSError: the system has no process or descriptor left for a lane.
             TimeoutError: a lane was not up within a minute.
@@ -76,6 +92,7 @@ class LanePool:
             for index in range(self._lane_count):
                 self._start_lane(index)
             self._memory.populate()  # while the lanes come up
+            self._watch()
             async with asyncio.timeout(_START_SECONDS):
                 await self._up.wait()
             self._check()
@@ -85,6 +102,8 @@ class LanePool:
 
     async def aclose(self) -> None:
         """End the lanes and every session; a pool is not started again. Twice is fine."""
+        if self._next_tick is not None:
+            self._next_tick.cancel()
         while self._pauses:
             self._pauses.popitem()[1].cancel()
         while self._lanes:
@@ -180,6 +199,16 @@ class LanePool:
             work.session.deliver(_split(work, answer.digests))
         self._release(self._scheduler.settle(work))
 
+    def _watch(self) -> None:
+        """Kill the lanes that owe an answer for too long; they are replaced as soon as they have ended."""
+        for lane in self._lanes.values():
+            most_ticks = _ANSWER_TICKS if lane.is_ready else _START_SECONDS / self._tick_seconds
+            lane.silent_ticks = lane.silent_ticks + 1 if lane.owes_answer else 0
+            if lane.silent_ticks > most_ticks:
+                log.warning("A hashing lane gives no answer and is killed", pid=lane.pid)
+                lane.kill()
+        self._next_tick = asyncio.get_running_loop().call_later(self._tick_seconds, self._watch)
+
     def _replace(self, dead: LaneProcess) -> None:
         del self._lanes[dead.index]
         failure = self._bury(dead)
@@ -200,26 +229,25 @@ class LanePool:
             self._pause(index, failure)
 
     def _pause(self, index: int, failure: LaneDiedError) -> None:
-        """Start a lane later, and fail the sessions that would wait for it, all of them if none is left."""
+        """Start a lane later; if none is left for now, fail the sessions instead of letting them wait."""
         loop = asyncio.get_running_loop()
         self._pauses[index] = loop.call_later(_PAUSE_SECONDS, self._start_again, index, failure)
-        stuck = self._scheduler.close_lane(index)
+        self._scheduler.close_lane(index)
         if not self._scheduler.open_lanes:
             advice = "no other could be started, see standard error"
-            failure = self._failure = LaneDiedError(failure.pid, failure.exit_status, advice)
-            stuck = self._scheduler.sessions
+            self._failure = LaneDiedError(failure.pid, failure.exit_status, advice)
             self._up.set()
-        for session in stuck:
-            self._fail(session, failure)
+            for session in self._scheduler.sessions:
+                self._fail(session, self._failure)
 
     def _bury(self, lane: LaneProcess) -> LaneDiedError:
-        """End a lane, fail the sessions that can't go on without what it had, and take back its slots."""
+        """End a lane, fail the sessions that can't go on without what it had, and take back its works."""
         asyncio.get_running_loop().remove_reader(lane.socket)
-        failure = LaneDiedError(lane.pid, lane.kill())
+        failure = LaneDiedError(lane.pid, lane.bury())
         for session in self._scheduler.lose(lane.index, lane.works):
             self._fail(session, failure)
         while lane.works:
-            self._release(self._scheduler.settle(lane.works.popleft()))
+            self._release(self._scheduler.take_back(lane.works.pop()))
         return failure
 
     def _fail(self, session: SessionState, failure: HashingError) -> None:

@@ -1,12 +1,19 @@
-"""The memory that the parent and its lanes share: cells for hash contexts first, then the slots."""
+"""The memory that the parent and its lanes share: cells for hash states first, then the slots."""
 
+import errno
 import mmap
 import os
 import tempfile
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-from worker.hashing.contexts import CELL_BYTES
+from worker.hashing.contexts import STATE_BYTES
+from worker.hashing.errors import SharedMemoryError
 
+# A cell keeps the state before each work that a lane may have in hand, and the one that the last of them
+# leaves: for two works these are three. So what a lane has not answered can be done again.
+STATES_PER_CELL = 3
+CELL_BYTES = STATES_PER_CELL * STATE_BYTES
 # include/uapi/asm-generic/mman-common.h; Python's mmap has no name for it.
 _MADV_POPULATE_WRITE = 23
 
@@ -34,23 +41,42 @@ class SharedMemory:
 
     @classmethod
     def create(cls, *, cell_count: int, slot_count: int, slot_bytes: int) -> "SharedMemory":
-        """Make a new file and map it."""
+        """Make a new file and map it.
+
+        Raises:
+            SharedMemoryError: the system does not allow so large a file, or has no room to map it.
+        """
         descriptor = _anonymous_file()
-        os.ftruncate(descriptor, cell_count * CELL_BYTES + slot_count * slot_bytes)
-        return cls(descriptor, cell_count=cell_count, slot_count=slot_count, slot_bytes=slot_bytes)
+        try:
+            with _explained(slot_count, slot_bytes):
+                os.ftruncate(descriptor, cell_count * CELL_BYTES + slot_count * slot_bytes)
+                return cls(descriptor, cell_count=cell_count, slot_count=slot_count, slot_bytes=slot_bytes)
+        except SharedMemoryError:
+            os.close(descriptor)
+            raise
 
     def populate(self) -> None:
         """Take all pages from the system now, instead of one by one while the first objects come.
 
-        That costs some 0.5 s a GB. So the first objects are read as fast as all others, and what a worker
-        needs does not grow. Does nothing where the system can't (Linux before 5.14).
-        """
-        with suppress(OSError):
-            self._map.madvise(_MADV_POPULATE_WRITE)
+        That costs some 0.5 s a GB. So the first objects are read as fast as all others, what a worker needs
+        does not grow, and a page that the system does not have is an error here instead of a SIGBUS later.
 
-    def cell(self, index: int) -> memoryview:
-        """Give one cell's bytes."""
-        return self._bytes[index * CELL_BYTES : (index + 1) * CELL_BYTES]
+        Raises:
+            SharedMemoryError: the system has not so many pages.
+        """
+        with _explained(self.slot_count, self.slot_bytes):
+            try:
+                self._map.madvise(_MADV_POPULATE_WRITE)
+            except OSError as error:
+                if error.errno != errno.EINVAL:
+                    raise
+                if hasattr(os, "posix_fallocate"):  # Linux before 5.14: reserved, not mapped yet
+                    os.posix_fallocate(self.descriptor, 0, len(self._map))
+
+    def state(self, cell: int, turn: int) -> memoryview:
+        """Give the bytes of one of a cell's states; turns go round."""
+        start = cell * CELL_BYTES + turn % STATES_PER_CELL * STATE_BYTES
+        return self._bytes[start : start + STATE_BYTES]
 
     def slot(self, index: int) -> memoryview:
         """Give one slot's bytes."""
@@ -64,6 +90,14 @@ class SharedMemory:
 
     def _slot_offset(self, index: int) -> int:
         return self.cell_count * CELL_BYTES + index * self.slot_bytes
+
+
+@contextmanager
+def _explained(slot_count: int, slot_bytes: int) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise SharedMemoryError(slot_count, slot_bytes, error.strerror or str(error)) from error
 
 
 def _anonymous_file() -> int:

@@ -3,6 +3,8 @@
 Sessions take turns, so that a small object never waits for the end of a large one. In its turn a session
 gives its dearest stream that has something to do: an object can't pass its slowest algorithm, so that one
 must never wait. A busy stream goes on in the same lane, which keeps its order; an idle one goes on in any.
+
+When a lane dies, what it has not answered is taken back and done again by another, from the states before.
 """
 
 from collections import deque
@@ -11,6 +13,7 @@ from itertools import count
 
 from worker.hashing.algorithms import Algorithm
 from worker.hashing.contexts import is_shareable
+from worker.hashing.memory import STATES_PER_CELL
 from worker.hashing.slots import Slot
 from worker.hashing.streams import Piece, SessionState, Stream, Work
 
@@ -19,6 +22,8 @@ from worker.hashing.streams import Piece, SessionState, Stream, Work
 WORK_SECONDS = 0.016
 # The slots of a work come back when it is done, so a cheap algorithm must not take the whole ring at once.
 WORK_PIECES = 8
+# After so many lanes in a row that die over the same piece that piece is to blame.
+DEATHS = 3
 # An object up to this size is one work for one lane, with all its algorithms.
 WHOLE_BYTES = 256 * 1024
 
@@ -28,7 +33,8 @@ class Scheduler:
 
     Args:
         lane_count: how many lanes there are.
-        cell_count: how many contexts fit into shared memory. Streams that find no free cell stay in one lane.
+        cell_count: how many streams may have their state in shared memory. Those that find no free cell
+            stay in one lane.
 
     Attributes:
         open_lanes: the lanes that a new stream may be bound to.
@@ -72,9 +78,10 @@ class Scheduler:
         return None
 
     def settle(self, work: Work) -> list[Slot]:
-        """Note that a lane has done a work or is dead, and give the slots that nobody reads any more."""
+        """Note that a lane has done a work, and give the slots that nobody reads any more."""
         for stream in work.streams:
             stream.works_in_flight -= 1
+            stream.deaths = 0
             if stream.cell is not None and not stream.works_in_flight:
                 stream.lane = None
         self._retire(work.session)
@@ -95,36 +102,76 @@ class Scheduler:
         self._retire(session)
         return slots
 
-    def lose(self, lane: int, works: Iterable[Work]) -> list[SessionState]:
-        """Note that a lane is dead, and give the sessions that can't go on without what it had.
+    def lose(self, lane: int, works: Sequence[Work]) -> list[SessionState]:
+        """Note that a lane is dead, and give the sessions that can't go on.
+
+        These are the sessions with a state that was in this lane alone, and the one whose piece has now
+        killed `DEATHS` lanes in a row. They must be abandoned before the works are taken back.
 
         Args:
             lane: which one.
-            works: what it had in hand; `settle` each of them as well.
+            works: what it had in hand, in order; `take_back` each of them as well.
         """
-        lost = [work.session for work in works]
+        first_work: dict[Stream, Work] = {}
+        for work in works:
+            for stream in work.streams:
+                first_work.setdefault(stream, work)
+        lost = [work.session for stream, work in first_work.items() if stream.cell is None and not work.start]
         for session in self._turns:
             for stream in session.streams:
-                if stream.lane == lane and stream.has_state_in_lane:
+                if stream.lane == lane and stream.has_state_in_lane and stream not in first_work:
                     stream.is_ended = True
                     lost.append(session)
+        # A lane does one work after the other: it died over the first, or before it had looked at any.
+        for stream in works[0].streams if works else ():
+            stream.deaths += 1
+            if stream.deaths >= DEATHS:
+                lost.append(works[0].session)
         return list(dict.fromkeys(lost))
 
-    def close_lane(self, lane: int) -> tuple[SessionState, ...]:
-        """Bind no stream to a lane that is missing for now, and give the sessions that wait for it."""
+    def take_back(self, work: Work) -> list[Slot]:
+        """Undo a work that a dead lane had in hand, so that another lane does it; of several the last first.
+
+        If nobody waits for the session's digests any more the work is done with instead.
+
+        Returns:
+            The slots that nobody reads any more.
+        """
+        if work.session.settled.is_set():
+            for stream in work.streams:
+                stream.is_ended = True  # what it had in the lane is gone with it
+            return self.settle(work)
+        for stream in work.streams:
+            stream.waiting.extendleft(reversed(work.pieces))
+            stream.works_in_flight -= 1
+            stream.turn = work.turn
+            stream.is_started = not work.start
+            stream.is_ended = False
+            if stream.cell is not None:
+                stream.lane = None
+        return []
+
+    def close_lane(self, lane: int) -> None:
+        """Bind no stream to a lane that is missing for now; those that wait for it go to others."""
         self.open_lanes.discard(lane)
-        return tuple(
-            session
-            for session in self._turns
-            if any(stream.lane == lane and not stream.is_over for stream in session.streams)
-        )
+        if not self.open_lanes:
+            return
+        for session in self._turns:
+            for stream in session.streams:
+                if stream.lane == lane and not stream.is_started:
+                    self._bound_seconds_per_gb[lane] -= stream.algorithm.seconds_per_gb
+                    stream.lane = self._bind(stream.algorithm)
 
     def _new_stream(self, algorithm: Algorithm) -> Stream:
         if self._free_cells and is_shareable(algorithm):
             return Stream(next(self._numbers), algorithm, cell=self._free_cells.pop(), lane=None)
+        return Stream(next(self._numbers), algorithm, cell=None, lane=self._bind(algorithm))
+
+    def _bind(self, algorithm: Algorithm) -> int:
+        """Choose the lane that has the least to do for streams that can't leave it."""
         lane = min(sorted(self.open_lanes), key=self._bound_seconds_per_gb.__getitem__)
         self._bound_seconds_per_gb[lane] += algorithm.seconds_per_gb
-        return Stream(next(self._numbers), algorithm, cell=None, lane=lane)
+        return lane
 
     def _retire(self, session: SessionState) -> None:
         if not session.is_over or session not in self._turns:
@@ -149,7 +196,7 @@ def _next_work(session: SessionState, lane: int) -> Work | None:
         if may_run and (stream.waiting or session.is_closed):
             pieces = _first_pieces(stream)
             end = session.is_closed and len(pieces) == len(stream.waiting)
-            return Work(session, (stream,), pieces, start=not stream.is_started, end=end)
+            return Work(session, (stream,), pieces, start=not stream.is_started, end=end, turn=stream.turn)
     return None
 
 
@@ -165,10 +212,12 @@ def _first_pieces(stream: Stream) -> tuple[Piece, ...]:
 
 
 def _hand_out(work: Work, lane: int) -> None:
+    next_turn = (work.turn + 1) % STATES_PER_CELL
     for stream in work.streams:
         for _ in work.pieces:
             stream.waiting.popleft()
         stream.works_in_flight += 1
+        stream.turn = next_turn
         stream.is_started = True
         stream.is_ended = work.end
         if stream.cell is not None:

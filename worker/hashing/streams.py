@@ -30,22 +30,26 @@ class Stream:
 
     Attributes:
         number: unlike every other stream's of the pool.
-        cell: where its context is; None: in its lane.
+        cell: where its state is; None: in its lane.
+        turn: which state of the cell the next work goes on from.
         lane: the one lane that may go on with it now; None: any.
         waiting: pieces that no lane was given yet.
         works_in_flight: works that a lane was given and has not answered.
         is_started: a lane was given its first work.
         is_ended: no work is to follow.
+        deaths: how many lanes in a row have died over its next piece.
     """
 
     number: int
     algorithm: Algorithm
     cell: int | None
     lane: int | None
+    turn: int = 0
     waiting: deque[Piece] = field(default_factory=deque)
     works_in_flight: int = 0
     is_started: bool = False
     is_ended: bool = False
+    deaths: int = 0
 
     @property
     def has_state_in_lane(self) -> bool:
@@ -112,6 +116,7 @@ class Work:
     Attributes:
         start: the streams begin with it.
         end: the streams end with it and give their digests.
+        turn: which states of the streams' cells it goes on from; it leaves those of the next turn.
     """
 
     session: SessionState
@@ -119,3 +124,4 @@ class Work:
     pieces: tuple[Piece, ...]
     start: bool
     end: bool
+    turn: int = 0

@@ -8,7 +8,7 @@ import struct
 from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple
 
-_ORDER = struct.Struct("<??HH")  # start, end, hashers, pieces
+_ORDER = struct.Struct("<??BHH")  # start, end, turn, hashers, pieces
 _HASHER = struct.Struct("<16sQi")  # algorithm, number, cell
 _PIECE = struct.Struct("<II")  # slot, length
 _ANSWER = struct.Struct("<?H")  # failed, length
@@ -31,12 +31,16 @@ class HasherRef(NamedTuple):
 
 
 class Order(NamedTuple):
-    """Each of these pieces (slot index, length), in turn, through each of these hashers."""
+    """Each of these pieces (slot index, length), in turn, through each of these hashers.
+
+    A hasher with a cell goes on from the state of this turn, and leaves the state of the next one.
+    """
 
     hashers: tuple[HasherRef, ...]
     pieces: tuple[tuple[int, int], ...]
     start: bool
     end: bool
+    turn: int = 0
 
 
 class Answer(NamedTuple):
@@ -48,7 +52,7 @@ class Answer(NamedTuple):
 
 def encode_order(order: Order) -> bytes:
     """Turn an order into bytes."""
-    parts = [_ORDER.pack(order.start, order.end, len(order.hashers), len(order.pieces))]
+    parts = [_ORDER.pack(order.start, order.end, order.turn, len(order.hashers), len(order.pieces))]
     parts += [
         _HASHER.pack(ref.algorithm.encode(), ref.number, _NO_CELL if ref.cell is None else ref.cell)
         for ref in order.hashers
@@ -62,7 +66,7 @@ def read_order(stream: BinaryIO) -> Order | None:
     head = stream.read(_ORDER.size)
     if len(head) < _ORDER.size:
         return None
-    start, end, hasher_count, piece_count = _ORDER.unpack(head)
+    start, end, turn, hasher_count, piece_count = _ORDER.unpack(head)
     hashers_size = hasher_count * _HASHER.size
     body_size = hashers_size + piece_count * _PIECE.size
     body = stream.read(body_size)
@@ -72,7 +76,7 @@ def read_order(stream: BinaryIO) -> Order | None:
         HasherRef(name.rstrip(b"\0").decode(), number, None if cell == _NO_CELL else cell)
         for name, number, cell in _HASHER.iter_unpack(body[:hashers_size])
     )
-    return Order(hashers, tuple(_PIECE.iter_unpack(body[hashers_size:])), start, end)
+    return Order(hashers, tuple(_PIECE.iter_unpack(body[hashers_size:])), start, end, turn)
 
 
 def encode_answer(answer: Answer) -> bytes:

@@ -7,7 +7,7 @@ import pytest
 
 from worker.hashing import contexts
 from worker.hashing.algorithms import ALGORITHMS, Algorithm
-from worker.hashing.contexts import CELL_BYTES, is_shareable, open_context
+from worker.hashing.contexts import STATE_BYTES, is_shareable, open_context
 from worker.hashing.reference import hash_bytes
 
 _SHAREABLE = [algorithm for algorithm in ALGORITHMS.values() if is_shareable(algorithm)]
@@ -26,7 +26,7 @@ def _nothing_probed() -> Iterator[None]:
 @pytest.mark.parametrize("algorithm", _SHAREABLE, ids=lambda algorithm: algorithm.name)
 def test_another_hasher_goes_on_where_the_first_one_stopped(algorithm: Algorithm) -> None:
     """The cell is the whole state, so any lane may take the next piece."""
-    cell = memoryview(bytearray(CELL_BYTES))
+    cell = memoryview(bytearray(STATE_BYTES))
     open_context(algorithm, cell, start=True).update(memoryview(_FIRST))
     successor = open_context(algorithm, cell, start=False)
     successor.update(memoryview(_SECOND))
@@ -37,7 +37,7 @@ def test_another_hasher_goes_on_where_the_first_one_stopped(algorithm: Algorithm
 @pytest.mark.parametrize("algorithm", _SHAREABLE, ids=lambda algorithm: algorithm.name)
 def test_a_state_copied_out_and_back_in_goes_on_to_the_right_digest(algorithm: Algorithm) -> None:
     """A cell's bytes can be kept and later put into another cell, as a checkpoint needs it."""
-    cell = memoryview(bytearray(CELL_BYTES))
+    cell = memoryview(bytearray(STATE_BYTES))
     hasher = open_context(algorithm, cell, start=True)
     hasher.update(memoryview(_FIRST))
     kept = bytes(cell)
@@ -53,12 +53,12 @@ def test_a_state_copied_out_and_back_in_goes_on_to_the_right_digest(algorithm: A
 @pytest.mark.parametrize("algorithm", _SHAREABLE, ids=lambda algorithm: algorithm.name)
 def test_no_context_reaches_beyond_its_cell(algorithm: Algorithm) -> None:
     """The next cell belongs to somebody else."""
-    memory = bytearray(b"\xa5" * 4 * CELL_BYTES)
-    hasher = open_context(algorithm, memoryview(memory)[:CELL_BYTES], start=True)
+    memory = bytearray(b"\xa5" * 4 * STATE_BYTES)
+    hasher = open_context(algorithm, memoryview(memory)[:STATE_BYTES], start=True)
     hasher.update(memoryview(_FIRST))
     hasher.digest()
 
-    assert memory[CELL_BYTES:] == b"\xa5" * 3 * CELL_BYTES
+    assert memory[STATE_BYTES:] == b"\xa5" * 3 * STATE_BYTES
 
 
 def test_an_algorithm_without_a_context_is_not_shareable() -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from worker.hashing import wire
 from worker.hashing.algorithms import ALGORITHMS
+from worker.hashing.contexts import is_shareable
 from worker.hashing.lane import Lane, serve
 from worker.hashing.memory import SharedMemory
 from worker.hashing.reference import hash_bytes
@@ -23,8 +24,10 @@ def memory() -> Iterator[SharedMemory]:
     memory.close()
 
 
-def _order(*refs: wire.HasherRef, pieces: tuple[tuple[int, int], ...], start: bool, end: bool) -> wire.Order:
-    return wire.Order(refs, pieces, start, end)
+def _order(
+    *refs: wire.HasherRef, pieces: tuple[tuple[int, int], ...], start: bool, end: bool, turn: int = 0
+) -> wire.Order:
+    return wire.Order(refs, pieces, start, end, turn)
 
 
 _MD5 = wire.HasherRef("md5", 1, 0)
@@ -49,8 +52,9 @@ def test_an_object_may_come_in_several_orders(memory: SharedMemory) -> None:
 
     for ref in (_MD5, _BLAKE3):
         assert lane.perform(_order(ref, pieces=((0, 6),), start=True, end=False)) == wire.Answer(b"")
-        assert lane.perform(_order(ref, pieces=((1, 5),), start=False, end=False)) == wire.Answer(b"")
-        answer = lane.perform(_order(ref, pieces=(), start=False, end=True))
+        second = lane.perform(_order(ref, pieces=((1, 5),), start=False, end=False, turn=1))
+        assert second == wire.Answer(b"")
+        answer = lane.perform(_order(ref, pieces=(), start=False, end=True, turn=2))
 
         assert answer == wire.Answer(hash_bytes(b"hello world", [ref.algorithm])[ref.algorithm])
     assert repr(lane) == "<Lane 0 hashers of its own>"
@@ -60,9 +64,22 @@ def test_two_lanes_share_a_context(memory: SharedMemory) -> None:
     """A lane has no state of its own where the algorithm allows it."""
     Lane(memory).perform(_order(_MD5, pieces=((0, 6),), start=True, end=False))
 
-    answer = Lane(memory).perform(_order(_MD5, pieces=((1, 5),), start=False, end=True))
+    answer = Lane(memory).perform(_order(_MD5, pieces=((1, 5),), start=False, end=True, turn=1))
 
     assert answer.digests == hash_bytes(b"hello world", ["md5"])["md5"]
+
+
+@pytest.mark.parametrize("name", [name for name, row in ALGORITHMS.items() if is_shareable(row)])
+def test_the_states_before_two_works_outlive_both(memory: SharedMemory, name: str) -> None:
+    """A lane that dies with two works in hand leaves what another needs to do them again."""
+    ref = wire.HasherRef(name, 1, 0)
+    first = _order(ref, pieces=((0, 6),), start=True, end=False)
+    second = _order(ref, pieces=((1, 3),), start=False, end=False, turn=1)
+    third = _order(ref, pieces=((0, 2), (1, 5)), start=False, end=True, turn=2)
+    for order in (first, second, third, second, third, third):
+        answer = Lane(memory).perform(order)
+
+    assert answer.digests == hash_bytes(b"hello wor" + b"he" + b"world", [name])[name]
 
 
 def test_no_piece_gives_the_digest_of_the_empty_input(memory: SharedMemory) -> None:

@@ -1,12 +1,14 @@
 """The memory that parent and lanes share."""
 
+import errno
 import os
 from collections.abc import Iterator
 
 import pytest
 
-from worker.hashing.contexts import CELL_BYTES
-from worker.hashing.memory import SharedMemory
+from worker.hashing.contexts import STATE_BYTES
+from worker.hashing.errors import SharedMemoryError
+from worker.hashing.memory import CELL_BYTES, STATES_PER_CELL, SharedMemory
 
 
 @pytest.fixture(params=["memfd", "temporary file"])
@@ -19,14 +21,22 @@ def memory(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> I
     memory.close()
 
 
-def test_cells_and_slots_lie_side_by_side_and_never_overlap(memory: SharedMemory) -> None:
+def test_states_and_slots_lie_side_by_side_and_never_overlap(memory: SharedMemory) -> None:
     """What is written into one is seen in no other."""
-    parts = [memory.cell(0), memory.cell(1), memory.cell(2), memory.slot(0), memory.slot(1)]
-    for number, part in enumerate(parts):
+    states = [memory.state(cell, turn) for cell in range(3) for turn in range(STATES_PER_CELL)]
+    slots = [memory.slot(0), memory.slot(1)]
+    for number, part in enumerate(states + slots):
         part[:] = bytes([number]) * len(part)
 
-    assert [len(part) for part in parts] == [CELL_BYTES, CELL_BYTES, CELL_BYTES, 5, 5]
-    assert [set(part) for part in parts] == [{0}, {1}, {2}, {3}, {4}]
+    assert [len(part) for part in states + slots] == [STATE_BYTES] * len(states) + [5, 5]
+    assert [set(part) for part in states + slots] == [{number} for number in range(len(states) + 2)]
+
+
+def test_the_turns_of_a_cell_go_round(memory: SharedMemory) -> None:
+    """A stream takes any number of works with the few states of one cell."""
+    memory.state(1, 0)[:5] = b"first"
+
+    assert bytes(memory.state(1, STATES_PER_CELL)[:5]) == b"first"
 
 
 def test_who_maps_the_same_file_sees_the_same_bytes(memory: SharedMemory) -> None:
@@ -44,3 +54,60 @@ def test_closing_twice_is_fine(memory: SharedMemory) -> None:
     memory.close()
 
     assert memory.descriptor == -1
+
+
+class _Map:
+    """A mapping whose system answers `madvise` with an error."""
+
+    def __init__(self, number: int) -> None:
+        self._number = number
+
+    def madvise(self, advice: int) -> None:
+        raise OSError(self._number, os.strerror(self._number))
+
+    def __len__(self) -> int:
+        return 3 * CELL_BYTES + 2 * 5
+
+
+@pytest.mark.parametrize("number", [errno.ENOMEM, errno.EFAULT])
+def test_pages_that_the_system_has_not_are_an_error_with_all_numbers(
+    memory: SharedMemory, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """Whoever reads it knows what was asked for and what to change."""
+    monkeypatch.setattr(memory, "_map", _Map(number))
+
+    with pytest.raises(
+        SharedMemoryError, match=r"no 10 bytes.* 2 slots of 5 bytes .*hashing\.slots"
+    ) as caught:
+        memory.populate()
+
+    assert (caught.value.code, caught.value.needed_bytes) == ("no_shared_memory", 10)
+    assert os.strerror(number) in str(caught.value)
+
+
+def test_a_system_that_cannot_populate_reserves_the_pages(
+    memory: SharedMemory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An older Linux has no word for it, but the pages must be there all the same."""
+    reserved = []
+    monkeypatch.setattr(memory, "_map", _Map(errno.EINVAL))
+    monkeypatch.setattr(os, "posix_fallocate", lambda *args: reserved.append(args), raising=False)
+
+    memory.populate()
+
+    assert reserved == [(memory.descriptor, 0, 3 * CELL_BYTES + 10)]
+
+
+def test_a_file_that_cannot_be_so_large_leaves_no_descriptor(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The pool that could not be made is not there to close it."""
+
+    def refuse(descriptor: int, length: int) -> None:
+        raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
+
+    opened = len(os.listdir("/dev/fd"))  # noqa: PTH208 -- names are all we count
+    monkeypatch.setattr(os, "ftruncate", refuse)
+
+    with pytest.raises(SharedMemoryError, match="File too large"):
+        SharedMemory.create(cell_count=1, slot_count=1, slot_bytes=1)
+
+    assert len(os.listdir("/dev/fd")) == opened  # noqa: PTH208 -- as above

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from worker.hashing.algorithms import ALGORITHMS, Hasher
-from worker.hashing.contexts import CELL_BYTES, is_shareable, open_context
+from worker.hashing.contexts import STATE_BYTES, is_shareable, open_context
 from worker.hashing.reference import hash_bytes
 
 _DOCUMENT = json.loads(Path(__file__).with_name("vectors.json").read_text())
@@ -75,7 +75,7 @@ def test_a_hasher_of_its_own_gives_the_published_digest(vector: dict[str, Any]) 
 @pytest.mark.parametrize("vector", _SHAREABLE, ids=_ids)
 def test_a_context_in_a_cell_gives_the_published_digest(vector: dict[str, Any]) -> None:
     """A state that lives in shared memory is right as well, though the cell was used before."""
-    cell = memoryview(bytearray(b"\xff" * CELL_BYTES))
+    cell = memoryview(bytearray(b"\xff" * STATE_BYTES))
     hasher = open_context(ALGORITHMS[vector["algorithm"]], cell, start=True)
 
     assert _digest_in_pieces(hasher, _input(vector["input"])) == vector["digest"]

@@ -22,6 +22,7 @@ _ORDERS = st.builds(
     pieces=st.lists(_PIECES, max_size=20).map(tuple),
     start=st.booleans(),
     end=st.booleans(),
+    turn=st.integers(0, 255),
 )
 _ANSWERS = st.builds(wire.Answer, digests=st.binary(max_size=1000), failure=st.none()) | st.builds(
     wire.Answer, digests=st.just(b""), failure=st.text(st.characters(codec="utf-8"), max_size=100)
