@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint check format bench requirements clean
+.PHONY: help demo test faults lint check format bench requirements clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -15,8 +15,13 @@ demo: $(READY) ## Run the main job on this machine: broker, S3, platform and one
 
 test: $(READY) ## Run all tests, with coverage
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest -n auto --dist loadscope $(ARGS)
+	$(BIN)/coverage run -m pytest -n auto --dist loadscope --ignore=tests/faults $(ARGS)
 	@$(BIN)/coverage combine -q && $(BIN)/coverage report --skip-covered
+
+# Most of the scenarios wait most of the time, so more of them run at once than there are cores.
+faults: $(READY) ## Break everything and count what was lost (FAULT_MINUTES=…: longer; FAULT_SEED=…: the same again)
+	@$(BIN)/python -m pytest tests/faults -q -n 5 --maxschedchunk 1 $(ARGS); status=$$?; \
+		$(BIN)/python -m tests.faults.summary && exit $$status
 
 lint: $(READY) ## Check style, types and floors
 	$(BIN)/ruff check .

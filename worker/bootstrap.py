@@ -2,10 +2,9 @@
 
 import asyncio
 import os
-import secrets
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Self
+from typing import Any, Self
 
 import aiohttp
 import click
@@ -21,15 +20,24 @@ from worker.hashing.lanes import LanePool
 from worker.jobs.errors import FileNotHashedError
 from worker.jobs.run import JobTools
 from worker.jobs.runner import JobRunner
+from worker.jobs.stopping import Stop
 from worker.libsafe.addresses import check_host
+from worker.libsafe.breaker import Breaker
 from worker.libsafe.client import PlatformClient, open_http
 from worker.libsafe.errors import JobAddress
 from worker.libsafe.models import Storage
+from worker.libsafe.outbox import Outbox
 from worker.libsafe.reports import ReportPolicy
 from worker.libsafe.routes import Routes
 from worker.libsafe.sender import ReportSender
 from worker.queueing.app import QUEUE, make_app
+from worker.queueing.broker import open_broker
+from worker.queueing.dead_letters import DeadLetters
+from worker.queueing.deliveries import Deliveries, Verdict
+from worker.queueing.lease import Leases
 from worker.queueing.loop_thread import LoopThread
+from worker.queueing.reconciler import Reconciler
+from worker.queueing.running import stop_after_grace
 from worker.queueing.tasks import register
 from worker.settings import (
     ANY_STORAGE,
@@ -62,11 +70,18 @@ def run_worker(settings: Settings, celery_options: Sequence[str] = ()) -> int:
     Raises:
         SettingsError: A route template, a default algorithm or an option of Celery is wrong.
     """
-    app = make_app(settings.broker.url.get_secret_value())
+    url = settings.broker.url.get_secret_value()
+    app = make_app(
+        url,
+        visibility_timeout_seconds=settings.broker.visibility_timeout_seconds,
+        sweep_seconds=settings.broker.sweep_seconds,
+    )
     try:
         command = _celery_command(app, settings, celery_options)
-        with LoopThread(lambda: open_runner(settings)) as loop:
-            register(app, lambda document: loop.run(loop.resource.run(document)))
+        with LoopThread(lambda: open_deliveries(settings)) as loop:
+            stop_after_grace(app, settings.worker.grace_seconds)
+            pause_seconds = settings.worker.pause_seconds
+            register(app, _InLoop(loop), DeadLetters(url), pause_seconds=pause_seconds)
             # Not app.worker_main, which drops the status.
             with command:
                 celery_worker.invoke(command)
@@ -77,6 +92,18 @@ def run_worker(settings: Settings, celery_options: Sequence[str] = ()) -> int:
     return 0
 
 
+class _InLoop:
+    """Hands messages to the deliveries in the event loop."""
+
+    def __init__(self, loop: LoopThread[Deliveries]) -> None:
+        self._loop = loop
+        self.call = loop.call
+
+    def handle(self, document: Any, delivery_tag: str, stop: Stop) -> Verdict:
+        """Wait for a message's fate; see `worker.queueing.tasks.Handler`."""
+        return self._loop.run(self._loop.resource.handle(document, delivery_tag, stop))
+
+
 def _celery_command(app: Celery, settings: Settings, options: Sequence[str]) -> click.Context:
     """Read the options of `celery worker`; they win over what the settings say."""
     command: click.Context = celery_worker.make_context(
@@ -84,21 +111,42 @@ def _celery_command(app: Celery, settings: Settings, options: Sequence[str]) -> 
         list(options),
         obj=CLIContext(app, no_color=False, workdir=None),
         default_map={
-            "pool": "threads",
             "concurrency": settings.worker.jobs_at_once,
             "queues": QUEUE,
             "loglevel": settings.log.level,
         },
     )
     if command.get_parameter_source("pool") is ParameterSource.COMMANDLINE:
-        # A forked child may not start lanes, and has no event loop's thread.
+        # Our own: no other can be told to stop a job, and a forked child may not even start lanes.
         raise click.UsageError(
-            "leave out -P and --pool, jobs run in threads; worker.jobs_at_once sets how many."
+            "leave out -P and --pool, jobs run in a pool of ours; worker.jobs_at_once sets how many."
         )
     if command.params["detach"]:
         # It would begin anew as `celery worker`, which knows neither our task nor our lanes.
         raise click.UsageError("leave out -D and --detach; a service manager or compose runs it behind.")
     return command
+
+
+@asynccontextmanager
+async def open_deliveries(settings: Settings) -> AsyncIterator[Deliveries]:
+    """Open everything that bringing messages to their fate takes; undelivered ends are looked for meanwhile.
+
+    Raises:
+        SettingsError: A route template or a default algorithm is wrong.
+    """
+    url = settings.broker.url.get_secret_value()
+    async with open_runner(settings) as runner, open_broker(url) as redis:
+        leases = Leases(redis, settings.worker.lease_seconds)
+        deliveries = Deliveries(redis, leases, runner, most_attempts=settings.worker.attempts)
+        reconciler = Reconciler(
+            redis, deliveries, DeadLetters(url), pause_seconds=settings.broker.sweep_seconds
+        )
+        reconciling = asyncio.create_task(reconciler.run(), name="reconciler")
+        try:
+            yield deliveries
+        finally:
+            reconciling.cancel()
+            await asyncio.wait([reconciling])
 
 
 @asynccontextmanager
@@ -140,6 +188,7 @@ class ConfiguredPlatforms:
         self._routes = routes
         self._http = http
         self._policy = ReportPolicy(message_types=api.message_types, hash_names=api.hash_names)
+        self._breakers: dict[str, Breaker] = {}
 
     def client(self, address: JobAddress) -> PlatformClient:
         """Give a client; see `Platforms.client`."""
@@ -149,13 +198,14 @@ class ConfiguredPlatforms:
             address.key,
             self._routes,
             self._http,
+            breaker=self._breakers.setdefault(address.api_url, Breaker()),
             attempts=self._api.attempts,
             timeout_seconds=self._api.timeout_seconds,
         )
 
-    def sender(self, client: PlatformClient, job_id: str) -> ReportSender:
+    def sender(self, client: PlatformClient, job_id: str, outbox: Outbox) -> ReportSender:
         """Give a sender; see `Platforms.sender`."""
-        return ReportSender(client, job_id, self._policy, token=secrets.token_hex(8))
+        return ReportSender(client, job_id, outbox, self._policy)
 
 
 class ConfiguredStores:
@@ -276,7 +326,7 @@ def store_limits(reading: ReadingSettings, slots: int) -> StoreLimits:
     return StoreLimits(
         max_connections=slots + _CONNECTIONS_BESIDE_SLOTS,
         connect_timeout_seconds=reading.connect_timeout_seconds,
-        read_timeout_seconds=reading.stall_timeout_seconds,
-        slowest_bytes_per_second=reading.floor_bytes_per_second,
+        stall_timeout_seconds=reading.stall_timeout_seconds,
+        floor_bytes_per_second=reading.floor_bytes_per_second,
         attempts=reading.attempts,
     )

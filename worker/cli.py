@@ -5,19 +5,23 @@ import json
 import signal
 import sys
 import tempfile
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
 
 import typer
 from rich.console import Console
 from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
 
 from worker import __version__, settings
 from worker.observability import configure_logging
 
 if TYPE_CHECKING:
     from worker.hashing.algorithms import Algorithm
+    from worker.queueing.dead_letters import DeadLetters
 
 # The work's own modules are imported where a command needs them: `--help` stays quick, and a worker's
 # image does without the local platform.
@@ -34,6 +38,10 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and 
 Algorithms = Annotated[
     str, typer.Option("--algorithms", metavar="NAME,…", help="Algorithms, with commas between them.")
 ]
+LetterIds = Annotated[
+    list[str] | None, typer.Argument(metavar="[ID]…", help="Ids, as `hash-worker dead` lists.")
+]
+EveryLetter = Annotated[bool, typer.Option("--all", help="Every dead letter.")]
 
 app = typer.Typer(
     name="hash-worker",
@@ -42,6 +50,8 @@ app = typer.Typer(
     # They print local variables, and so keys.
     pretty_exceptions_enable=False,
 )
+dead_app = typer.Typer()
+app.add_typer(dead_app, name="dead")
 _COLOURS = {"ok": "green", "wrong": "red", "unknown": "yellow"}
 _out = Console(soft_wrap=True)
 _err = Console(stderr=True, soft_wrap=True)
@@ -216,6 +226,65 @@ def check(
     if as_json:
         _out.print_json(data=findings)
     raise typer.Exit(FAILED if any(finding["state"] == "wrong" for finding in findings) else 0)
+
+
+@dead_app.callback(invoke_without_command=True)
+def dead(context: typer.Context, as_json: Json = False) -> None:
+    """List the dead letters: messages that could not be run, and jobs that were given up; or see below."""
+    if context.invoked_subcommand:
+        return
+    with _dead_letters() as box:
+        letters = box.letters()
+    if as_json:
+        shown = ("id", "kept_at", "reason", "task", "job_id")
+        _out.print_json(data=[{name: getattr(letter, name) for name in shown} for letter in letters])
+        return
+    table = Table("id", "kept at", "job", "reason", box=None)
+    for letter in letters:
+        job = letter.job_id or letter.task or "unknown"
+        table.add_row(*(Text(cell) for cell in (letter.id, letter.kept_at, job, letter.reason)))
+    _out.print(table if letters else "There are no dead letters.")
+
+
+@dead_app.command()
+def requeue(ids: LetterIds = None, every: EveryLetter = False) -> None:
+    """Put dead letters back on the queue, for a job with its attempts forgotten. Exit status 1: one is gone."""
+    with _dead_letters() as box:
+        _each_letter(box, ids, every, box.requeue, "is back on the queue")
+
+
+@dead_app.command()
+def drop(ids: LetterIds = None, every: EveryLetter = False) -> None:
+    """Drop dead letters for good. Exit status 1: one is gone already."""
+    with _dead_letters() as box:
+        _each_letter(box, ids, every, box.drop, "is dropped")
+
+
+@contextmanager
+def _dead_letters() -> "Iterator[DeadLetters]":
+    import redis
+
+    from worker.queueing.dead_letters import DeadLetters
+
+    try:
+        yield DeadLetters(_settings().broker.url.get_secret_value())
+    except redis.exceptions.RedisError:
+        _stop("The broker can't be asked for dead letters; `hash-worker check` tells why.", FAILED)
+
+
+def _each_letter(
+    box: "DeadLetters", ids: list[str] | None, every: bool, do: Callable[[str], bool], done: str
+) -> None:
+    if bool(ids) == every:
+        _stop("Give the ids of dead letters, or --all.")
+    missing = False
+    for letter_id in [letter.id for letter in box.letters()] if every else ids or ():
+        if do(letter_id):
+            _out.print(f"Dead letter {letter_id} {done}.", markup=False, highlight=False)
+        else:
+            missing = True
+            _err.print(f"hash-worker: There is no dead letter {letter_id}.", markup=False, highlight=False)
+    raise typer.Exit(FAILED if missing else 0)
 
 
 def _settings() -> settings.Settings:

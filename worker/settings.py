@@ -48,6 +48,12 @@ class BrokerSettings(_Section):
         default=SecretStr("redis://127.0.0.1:6379/0"),
         description="Valkey or Redis with its password: redis://:password@host:port/0; rediss:// for TLS.",
     )
+    visibility_timeout_seconds: Annotated[float, Field(ge=2, le=86400)] = Field(
+        default=120.0, description="A message that nobody works on is delivered again after so long."
+    )
+    sweep_seconds: Annotated[float, Field(ge=0.1, le=600)] = Field(
+        default=10.0, description="How often each worker looks for such messages, and for undelivered ends."
+    )
 
     @field_validator("url")
     @classmethod
@@ -158,6 +164,19 @@ class WorkerSettings(_Section):
     jobs_at_once: Annotated[int, Field(ge=1, le=1000)] = Field(default=4, description="Tasks, count.")
     files_at_once: Annotated[int, Field(ge=1, le=1000)] = Field(
         default=16, description="Files of one job under way at once, count."
+    )
+    lease_seconds: Annotated[float, Field(ge=1, le=3600)] = Field(
+        default=60.0, description="A job whose worker is silent for so long may be taken over by another."
+    )
+    pause_seconds: Annotated[float, Field(gt=0, le=3600)] = Field(
+        default=15.0,
+        description="A job that can't be run now, its platform being away, comes again after it.",
+    )
+    grace_seconds: Annotated[float, Field(ge=0, le=3600)] = Field(
+        default=10.0, description="Time that running jobs have to end after SIGTERM; then they go back."
+    )
+    attempts: Annotated[int, Field(ge=1, le=100)] = Field(
+        default=5, description="Workers that may die over a job, without a file done, before it is FAILED."
     )
     offline_storage_class_ids: tuple[str, ...] = Field(
         default=(),

@@ -6,9 +6,16 @@ from dataclasses import dataclass
 import aiohttp
 import pytest
 from pydantic import SecretStr
+from redis.asyncio import Redis
 
 from worker.libsafe.client import PlatformClient, open_http
-from worker.libsafe.errors import NotAuthorizedError, NotFoundError, NotPermittedError, RejectedError
+from worker.libsafe.errors import (
+    JobAddress,
+    NotAuthorizedError,
+    NotFoundError,
+    NotPermittedError,
+    RejectedError,
+)
 from worker.libsafe.models import (
     Container,
     FileHash,
@@ -20,11 +27,13 @@ from worker.libsafe.models import (
     MetadataItem,
     Storage,
 )
+from worker.libsafe.outbox import Outbox, job_name
 from worker.libsafe.reports import HashReport, MessageReport, ReportPolicy, StatusReport
 from worker.libsafe.routes import Routes
 from worker.libsafe.sender import ReportSender
 from worker.local.api import jobs_api, serve
 from worker.local.store import PlatformStore
+from worker.queueing.lease import Leases
 
 
 @dataclass(frozen=True)
@@ -255,13 +264,16 @@ async def test_a_wrong_key_and_a_key_of_another_container_are_not_authorized(pla
         assert key not in str(caught.value)
 
 
-async def test_a_sender_brings_a_whole_job_to_the_platform(platform: _Platform) -> None:
+async def test_a_sender_brings_a_whole_job_to_the_platform(platform: _Platform, redis: Redis) -> None:
     """Each file's messages in order, all before the summary, the end last."""
     store, client = platform.store, platform.client()
+    address = JobAddress("http://platform", SecretStr("k"), platform.job_id)
+    lease = await Leases(redis, 60).take(job_name(address))
+    assert lease is not None
+    outbox = Outbox(redis, job_name(address), address, lease)
     ids = [store.add_file(platform.container_id, f"/{number}", size_bytes=1) for number in range(30)]
 
-    async with ReportSender(client, platform.job_id, ReportPolicy(), token="run") as sender:
-        await sender.put(StatusReport(JobStatus.RUNNING))
+    async with ReportSender(client, platform.job_id, outbox, ReportPolicy()) as sender:
         for file_id in ids:
             await sender.put(
                 MessageReport("metadata", file_id=file_id),
@@ -270,10 +282,10 @@ async def test_a_sender_brings_a_whole_job_to_the_platform(platform: _Platform) 
                 HashReport(file_id, "blake3", "11" * 32),
             )
         await sender.put(MessageReport("summary", "WARNING"), StatusReport(JobStatus.COMPLETED))
-        await sender.flush()
+        assert await sender.finish() is JobStatus.COMPLETED
 
     messages = await client.messages(platform.job_id)
-    assert sender.rejected == []
+    assert (await outbox.refusals()).count == 0
     assert (await client.job(platform.job_id)).status is JobStatus.COMPLETED
     assert (messages[-1].message, messages[-1].type) == ("WARNING: summary", "INFO")
     assert len(messages) == 61

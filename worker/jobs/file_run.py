@@ -1,7 +1,7 @@
 """The way of one file: record, storage, metadata, object version, digests, reports."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -72,6 +72,7 @@ class FileRun:
         algorithms: Sequence[Algorithm],
         ranges_in_flight: int,
         offline_storage_class_ids: frozenset[str],
+        on_bytes: Callable[[int], None],
     ) -> None:
         self._client = client
         self._stores = stores
@@ -80,6 +81,7 @@ class FileRun:
         self._algorithms = algorithms
         self._ranges_in_flight = ranges_in_flight
         self._offline_storage_class_ids = offline_storage_class_ids
+        self._on_bytes = on_bytes
         self._storages: dict[str, Storage] = {}
         self._asking_for_storage = asyncio.Lock()
 
@@ -111,6 +113,7 @@ class FileRun:
             self._lanes,
             self._algorithms,
             ranges_in_flight=self._ranges_in_flight,
+            on_bytes=self._on_bytes,
         )
         return HashedFile(record, metadata, hashed.version.size_bytes, hashed.by_name)
 

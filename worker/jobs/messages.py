@@ -3,8 +3,6 @@
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from worker.libsafe.errors import PayloadError
-
 BYTES_PER_MB = 1_000_000
 
 
@@ -29,7 +27,6 @@ def summary_message(
     hashed_bytes: int,
     seconds: float,
     not_hashed: Mapping[str, int] = MappingProxyType({}),
-    refused_reports: int = 0,
 ) -> str:
     """Sum a job up: files, bytes, seconds, MB/s (of 1,000,000 bytes), and what went wrong how often.
 
@@ -40,7 +37,6 @@ def summary_message(
         hashed_bytes: In them.
         seconds: Since the job began to run.
         not_hashed: Files without digests, by the code of the reason.
-        refused_reports: Messages and hashes that the platform did not take.
     """
     rate = hashed_bytes / BYTES_PER_MB / seconds if seconds > 0 else 0.0
     parts = [
@@ -49,19 +45,12 @@ def summary_message(
     if not_hashed:
         counts = ", ".join(f"{count} {code.replace('_', ' ')}" for code, count in sorted(not_hashed.items()))
         parts.append(f"{_counted(sum(not_hashed.values()), 'file')} not hashed: {counts}")
-    if refused_reports:
-        parts.append(f"the platform refused {_counted(refused_reports, 'report')}")
     return "; ".join(parts) + "."
 
 
-def hash_refused_message(file_id: str, algorithm: str, reason: str) -> str:
-    """Say that a digest is known, but the platform did not store it."""
-    return f"The {algorithm} hash of file {file_id} was not stored: {reason}"
-
-
-def unusable_payload_message(error: PayloadError) -> str:
-    """Tell the faults of a payload that could at least be answered."""
-    return f"The job can't run: {error}"
+def not_run_message(reason: str) -> str:
+    """Say why a job failed before any file was looked at."""
+    return f"The job can't run: {reason}"
 
 
 def broken_off_message(reason: str) -> str:

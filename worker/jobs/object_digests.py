@@ -1,6 +1,6 @@
 """Bytes of one object version to digests: the storage's ranges fed to the session of the hashing lanes."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import structlog
@@ -35,6 +35,7 @@ async def hash_object(
     algorithms: Sequence[Algorithm],
     *,
     ranges_in_flight: int,
+    on_bytes: Callable[[int], None] = lambda _: None,
 ) -> ObjectDigests:
     """Hash one object version with all algorithms in one read.
 
@@ -46,6 +47,7 @@ async def hash_object(
         lanes: The hashing processes and their slots.
         algorithms: What to calculate.
         ranges_in_flight: Ranges asked for ahead of the hashers.
+        on_bytes: Is told how many bytes were read, range by range.
 
     Raises:
         StorageError: The object can't be read, or changes while it is read.
@@ -56,7 +58,7 @@ async def hash_object(
         try:
             async with read_object(store, what, lanes.slots, ranges_in_flight=ranges_in_flight) as ranges:
                 what = ranges.version
-                return ObjectDigests(what, await _digests(ranges, lanes, algorithms))
+                return ObjectDigests(what, await _digests(ranges, lanes, algorithms, on_bytes))
         except LaneDiedError:
             if attempt == _ATTEMPTS:
                 raise
@@ -65,9 +67,13 @@ async def hash_object(
 
 
 async def _digests(
-    ranges: ObjectRanges[Slot], lanes: LanePool, algorithms: Sequence[Algorithm]
+    ranges: ObjectRanges[Slot],
+    lanes: LanePool,
+    algorithms: Sequence[Algorithm],
+    on_bytes: Callable[[int], None],
 ) -> dict[str, bytes]:
     async with lanes.open_session(algorithms, ranges.version.size_bytes) as session:
         async for slot, length in ranges:
             session.feed(slot, length)
+            on_bytes(length)
         return await session.digests()

@@ -20,11 +20,13 @@ class FileReference:
 
     Args:
         name: For people.
+        key: Names it among the job's files, before its record is there: its id, or its path.
         record: Asks the platform for the rest.
         may_repeat: Another reference of the plan may mean the same file: one by its id, one by its path.
     """
 
     name: str
+    key: str
     record: Callable[[], Awaitable[FileRecord]]
     may_repeat: bool = True
 
@@ -66,7 +68,7 @@ def check_hashable(record: FileRecord, offline_storage_class_ids: frozenset[str]
 
 
 def _by_id(client: PlatformClient, file_id: str) -> FileReference:
-    name = f"File {file_id}"
+    name, key = f"File {file_id}", file_id
 
     async def record() -> FileRecord:
         try:
@@ -74,11 +76,11 @@ def _by_id(client: PlatformClient, file_id: str) -> FileReference:
         except NotFoundError:
             raise FileNotHashedError("no_such_file", "the platform has no such file.") from None
 
-    return FileReference(name, record)
+    return FileReference(name, key, record)
 
 
 def _by_path(client: PlatformClient, container_id: str | None, path: str) -> FileReference:
-    name = f"File {path}"
+    name, key = f"File {path}", f"path:{path}"
 
     async def record() -> FileRecord:
         if container_id is None:
@@ -88,11 +90,11 @@ def _by_path(client: PlatformClient, container_id: str | None, path: str) -> Fil
         except NotFoundError:
             raise FileNotHashedError("no_such_file", f"container {container_id} has no such file.") from None
 
-    return FileReference(name, record)
+    return FileReference(name, key, record)
 
 
 def _known(record: FileRecord) -> FileReference:
     async def known() -> FileRecord:
         return record
 
-    return FileReference(f"File {record.id} ({record.fullpath})", known, may_repeat=False)
+    return FileReference(f"File {record.id} ({record.fullpath})", record.id, known, may_repeat=False)

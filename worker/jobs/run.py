@@ -1,10 +1,12 @@
 """The way of one job: RUNNING, its files, COMPLETED or FAILED."""
 
 import asyncio
+import json
 import secrets
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -17,24 +19,32 @@ from worker.jobs import messages
 from worker.jobs.errors import FileNotHashedError
 from worker.jobs.file_run import FileRun, Stores
 from worker.jobs.plan import FileReference, plan
+from worker.jobs.stopping import ENDS_JOB, Stop, StoppedError, StopReason
 from worker.libsafe.client import PlatformClient
 from worker.libsafe.errors import (
+    JobTakenOverError,
     LibsafeError,
     NotAuthorizedError,
     NotFoundError,
     PlatformUnreachableError,
     RejectedError,
+    TransientLibsafeError,
 )
-from worker.libsafe.models import TERMINAL, JobStatus
+from worker.libsafe.models import JobStatus
+from worker.libsafe.outbox import Outbox
 from worker.libsafe.payload import Payload
-from worker.libsafe.reports import HashReport, MessageReport, StatusReport
+from worker.libsafe.reports import MessageReport, StatusReport
 from worker.libsafe.routes import Routes
-from worker.libsafe.sender import ReportSender
+from worker.libsafe.sender import ReportSender, has_ended
 from worker.storage.errors import StorageError
 
 # What concerns one file stays with it, also where the platform refuses or fails to tell about it. These
-# two concern all files alike: nobody can be reached, or the key opens nothing.
-_CONCERN_THE_JOB = (NotAuthorizedError, PlatformUnreachableError)
+# concern all files alike: nobody can be told anything.
+_CONCERN_THE_JOB = (NotAuthorizedError, JobTakenOverError)
+# How often a run looks whether its job is still wanted, and how long it may go without a byte or a file.
+# Each wait within it ends sooner by itself, so only something stuck takes that long.
+_LOOK_SECONDS = 10
+_STALLED_SECONDS = 1800
 
 _log = structlog.get_logger(__name__)
 
@@ -64,61 +74,76 @@ class JobTools:
 
 
 class JobRun:
-    """One run of one job, with what it has counted so far.
+    """One run of one job, with what it and the runs before it have counted so far.
 
     Args:
         client: To the job's platform.
-        new_sender: Makes a sender of the job's reports.
+        outbox: The job's.
+        sender: Of the outbox, not yet sending.
         payload: What to do.
         tools: What all jobs share.
+        stop: Ends the run before its time.
     """
 
     def __init__(
         self,
+        *,
         client: PlatformClient,
-        new_sender: Callable[[], ReportSender],
+        outbox: Outbox,
+        sender: ReportSender,
         payload: Payload,
         tools: JobTools,
+        stop: Stop,
     ) -> None:
         self._client = client
-        self._new_sender = new_sender
+        self._outbox = outbox
+        self._sender = sender
         self._payload = payload
         self._job_id = payload.function_data.job.id
         self._tools = tools
-        self._started_seconds = time.monotonic()
+        self._stop = stop
+        self._started_seconds = self._advanced_seconds = time.monotonic()
+        self._done_before: dict[str, str] = {}
         self._seen_ids: set[str] = set()
         self._hashed_files = 0
         self._hashed_bytes = 0
         self._not_hashed: Counter[str] = Counter()
+        self._away: PlatformUnreachableError | None = None
 
     async def run(self) -> JobEnd:
-        """Run the job to its end on the platform.
+        """Run the job to its end on the platform; files that an earlier run has done are not read again.
 
         Returns:
             How it ended. A job that the platform has ended already is left as it is.
 
         Raises:
-            LibsafeError: The platform can't be told, for now or for good; there the job is still RUNNING.
+            StoppedError: It was stopped for a reason that does not end the job.
+            JobTakenOverError: Another run has the job.
+            TransientLibsafeError: The platform is away. Where the end was put, it is safe in the outbox;
+                otherwise the job is to be run again.
+            LibsafeError: The platform can't be told; there the job is still RUNNING.
         """
-        if not await self._may_run():
-            return JobEnd.LEFT
         try:
-            async with self._new_sender() as sender:
-                await self._hash_files(sender)
-                return await self._end(sender)
-        except PlatformUnreachableError:
-            raise
-        except asyncio.CancelledError:
-            await _even_when_cancelled(self._break_off("the worker was stopped."))
-            raise
-        except (HashingError, LibsafeError) as error:
-            return await self._break_off(str(error))
-        except Exception as error:  # noqa: BLE001 - a bug must not leave the job RUNNING
-            _log.exception("A job met an error of the hash worker itself")
-            return await self._break_off(_own_error(error))
+            with self._stop:
+                if not await self._may_run():
+                    return await self._leave()
+        except StoppedError as stopped:
+            if stopped.reason not in ENDS_JOB:
+                raise
+        async with self._sender:
+            try:
+                await self._put_end()
+            except StoppedError as stopped:
+                if stopped.reason is not StopReason.LEFT:
+                    raise
+                return await self._leave()
+            told = await self._sender.finish()
+        await self._outbox.clear()
+        return JobEnd.LEFT if told is None else JobEnd(told.value)
 
     async def _may_run(self) -> bool:
         """Set the job RUNNING; a platform that refuses it for a job that has not ended does not stop us."""
+        await self._outbox.fence.confirm()
         try:
             token = secrets.token_hex(8)
             await self._client.set_job_status(self._job_id, JobStatus.RUNNING, f"{self._job_id}:{token}")
@@ -126,15 +151,93 @@ class JobRun:
             _log.warning("The platform does not have the job")
             return False
         except RejectedError as refusal:
-            if await self._has_ended():
+            if await has_ended(self._client, self._job_id):
                 _log.warning("The job has ended already", reason=str(refusal))
                 return False
         return True
 
-    async def _has_ended(self) -> bool:
-        return (await self._client.job(self._job_id)).status in TERMINAL
+    async def _leave(self) -> JobEnd:
+        await self._outbox.discard()
+        return JobEnd.LEFT
 
-    async def _hash_files(self, sender: ReportSender) -> None:
+    async def _put_end(self) -> None:
+        """Hash the files and put the end, whatever stands in the way; nothing is raised that has an end."""
+        try:
+            with self._stop:
+                async with self._watched():
+                    await self._resume()
+                    await self._hash_files()
+        except StoppedError as stopped:
+            if stopped.reason not in ENDS_JOB:
+                raise
+            await self._break_off(ENDS_JOB[stopped.reason])
+        except (*_CONCERN_THE_JOB, TransientLibsafeError):
+            raise
+        except (HashingError, LibsafeError) as error:
+            await self._break_off(str(error))
+        except Exception as error:  # noqa: BLE001 - a bug must not leave the job RUNNING
+            _log.exception("A job met an error of the hash worker itself")
+            await self._break_off(_own_error(error))
+        else:
+            status = JobStatus.FAILED if self._not_hashed else JobStatus.COMPLETED
+            await self._sender.put(self._summary(), StatusReport(status))
+
+    async def _break_off(self, reason: str) -> None:
+        told = MessageReport(messages.broken_off_message(reason), level="ERROR")
+        await self._sender.put(told, self._summary(), StatusReport(JobStatus.FAILED))
+
+    def _summary(self) -> MessageReport:
+        return MessageReport(
+            messages.summary_message(
+                hashed_files=self._hashed_files,
+                hashed_bytes=self._hashed_bytes,
+                seconds=time.monotonic() - self._started_seconds,
+                not_hashed=self._not_hashed,
+            )
+        )
+
+    @asynccontextmanager
+    async def _watched(self) -> AsyncIterator[None]:
+        watching = asyncio.create_task(self._watch(), name=f"watch of job {self._job_id}")
+        try:
+            yield
+        finally:
+            watching.cancel()
+            await asyncio.wait([watching])
+
+    async def _watch(self) -> None:
+        """Stop the run when nobody wants its job any more, or when nothing has happened for too long."""
+        while True:
+            await asyncio.sleep(_LOOK_SECONDS)
+            if time.monotonic() - self._advanced_seconds > _STALLED_SECONDS:
+                _log.error("A job is stuck and goes back to the queue", seconds=_STALLED_SECONDS)
+                self._stop.request(StopReason.STALLED)
+            try:
+                if await has_ended(self._client, self._job_id):
+                    _log.warning("The platform has ended or deleted the job")
+                    self._stop.request(StopReason.LEFT)
+            except LibsafeError:
+                continue
+
+    def _advance(self, length_bytes: int = 0) -> None:
+        del length_bytes
+        self._advanced_seconds = time.monotonic()
+
+    async def _resume(self) -> None:
+        """Count what earlier runs have done."""
+        self._done_before = await self._outbox.files()
+        for outcome in self._done_before.values():
+            self._count(json.loads(outcome))
+
+    def _count(self, outcome: dict[str, str | int]) -> None:
+        if "code" in outcome:
+            self._not_hashed[str(outcome["code"])] += 1
+        else:
+            self._hashed_files += 1
+            self._hashed_bytes += int(outcome["size_bytes"])
+
+    async def _hash_files(self) -> None:
+        """Hash what is to be hashed. When the platform is away no file is begun, and those begun go on."""
         tools = self._tools
         algorithms = resolve(self._payload.algorithms or tools.default_algorithms)
         files = FileRun(
@@ -145,33 +248,46 @@ class JobRun:
             algorithms=algorithms,
             ranges_in_flight=tools.ranges_in_flight,
             offline_storage_class_ids=tools.offline_storage_class_ids,
+            on_bytes=self._advance,
         )
         permits = asyncio.Semaphore(tools.files_at_once)
         try:
             async with asyncio.TaskGroup() as group:
-                async for reference in plan(self._client, self._payload):
+                async for reference in self._planned():
                     await permits.acquire()
-                    task = group.create_task(self._hash_file(files, reference, algorithms, sender))
+                    task = group.create_task(self._hash_file(files, reference, algorithms))
                     task.add_done_callback(lambda _: permits.release())
         except ExceptionGroup as failed:
             raise failed.exceptions[0] from failed
+        if self._away is not None:
+            raise self._away
+
+    async def _planned(self) -> AsyncIterator[FileReference]:
+        try:
+            async for reference in plan(self._client, self._payload):
+                if self._away is not None:
+                    return
+                if reference.key not in self._done_before:
+                    yield reference
+        except PlatformUnreachableError as error:
+            self._away = error
 
     async def _hash_file(
-        self,
-        files: FileRun,
-        reference: FileReference,
-        algorithms: tuple[Algorithm, ...],
-        sender: ReportSender,
+        self, files: FileRun, reference: FileReference, algorithms: tuple[Algorithm, ...]
     ) -> None:
         """Hash one file and report it; what goes wrong with it stays with it."""
         # Until its record is there the platform may not know the file, and would refuse a message about it.
-        file_id, name = None, reference.name
+        key, file_id, name = reference.key, None, reference.name
+        outcome: dict[str, str | int]
         try:
             record = await reference.record()
-            file_id, name = record.id, f"File {record.id} ({record.fullpath})"
+            key, file_id, name = record.id, record.id, f"File {record.id} ({record.fullpath})"
             if reference.may_repeat and not self._is_new(record.id):
                 return
             hashed = await files.hash_file(record)
+        except PlatformUnreachableError as error:
+            self._away = error
+            return
         except _CONCERN_THE_JOB:
             raise
         except (FileNotHashedError, StorageError, HashingError, LibsafeError) as error:
@@ -180,66 +296,24 @@ class JobRun:
             _log.exception("A file met an error of the hash worker itself", file=name)
             code, reason = "internal_error", _own_error(error)
         else:
-            self._hashed_files += 1
-            self._hashed_bytes += hashed.size_bytes
-            await sender.put(*hashed.reports(algorithms))
+            outcome = {"size_bytes": hashed.size_bytes}
+            await self._sender.put(*hashed.reports(algorithms), file=key, outcome=json.dumps(outcome))
+            self._count(outcome)
+            self._advance()
             return
-        self._not_hashed[code] += 1
-        text = messages.not_hashed_message(name, reason)
-        await sender.put(MessageReport(text, level="ERROR", file_id=file_id))
+        outcome = {"code": code}
+        told = MessageReport(messages.not_hashed_message(name, reason), level="ERROR", file_id=file_id)
+        await self._sender.put(told, file=key, outcome=json.dumps(outcome))
+        self._count(outcome)
+        self._advance()
 
     def _is_new(self, file_id: str) -> bool:
-        is_new = file_id not in self._seen_ids
+        """Tell whether neither this run nor one before it has met the file under another name."""
+        is_new = file_id not in self._seen_ids and file_id not in self._done_before
         self._seen_ids.add(file_id)
         return is_new
-
-    async def _end(self, sender: ReportSender) -> JobEnd:
-        """Tell the end, once everything before it has arrived."""
-        await sender.flush()
-        for report, refusal in sender.rejected:
-            if isinstance(report, HashReport):
-                text = messages.hash_refused_message(report.file_id, report.algorithm, str(refusal))
-                await sender.put(MessageReport(text, level="ERROR", file_id=report.file_id))
-        is_complete = not self._not_hashed and not sender.rejected_count
-        return await self._tell_end(sender, JobStatus.COMPLETED if is_complete else JobStatus.FAILED)
-
-    async def _break_off(self, reason: str) -> JobEnd:
-        """End the job FAILED before its time; by a sender of its own, since the other may be what failed."""
-        async with self._new_sender() as sender:
-            await sender.put(MessageReport(messages.broken_off_message(reason), level="ERROR"))
-            return await self._tell_end(sender, JobStatus.FAILED)
-
-    async def _tell_end(self, sender: ReportSender, status: JobStatus) -> JobEnd:
-        summary = messages.summary_message(
-            hashed_files=self._hashed_files,
-            hashed_bytes=self._hashed_bytes,
-            seconds=time.monotonic() - self._started_seconds,
-            not_hashed=self._not_hashed,
-            refused_reports=sender.rejected_count,
-        )
-        # In one go, so that no message of the job can come after its end.
-        await sender.put(MessageReport(summary), StatusReport(status))
-        await sender.flush()
-        if sender.refused_status is None:
-            return JobEnd(status.value)
-        if await self._has_ended():
-            return JobEnd.LEFT
-        raise sender.refused_status
 
 
 def _own_error(error: Exception) -> str:
     """Name an error of ours without its text, which may hold anything."""
     return f"the hash worker itself met an error ({type(error).__name__}); its log has the details."
-
-
-async def _even_when_cancelled(last_words: Awaitable[object]) -> None:
-    """Wait for `last_words` although this task is cancelled, also when it is cancelled once more."""
-    task = asyncio.ensure_future(last_words)
-    while not task.done():
-        try:
-            await asyncio.shield(task)
-        except asyncio.CancelledError:
-            continue
-        except Exception as error:  # noqa: BLE001 - the cancellation goes on, whatever the last words met
-            reason = str(error) if isinstance(error, LibsafeError) else type(error).__name__
-            _log.warning("The platform could not be told that the job was broken off", reason=reason)

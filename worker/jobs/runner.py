@@ -1,20 +1,17 @@
-"""The entrance: a payload, as it came, is run as a job and the platform is told how it ended."""
+"""The entrance: a payload that was read is run as a job, and the platform is told how it ended."""
 
-from functools import partial
-from typing import Any, Protocol
-
-import structlog
+from typing import Protocol
 
 from worker.jobs import messages
 from worker.jobs.run import JobEnd, JobRun, JobTools
+from worker.jobs.stopping import Stop
 from worker.libsafe.client import PlatformClient
-from worker.libsafe.errors import JobAddress, PayloadError
+from worker.libsafe.errors import JobAddress
 from worker.libsafe.models import JobStatus
+from worker.libsafe.outbox import Outbox
 from worker.libsafe.payload import Payload
 from worker.libsafe.reports import MessageReport, StatusReport
 from worker.libsafe.sender import ReportSender
-
-_log = structlog.get_logger(__name__)
 
 
 class Platforms(Protocol):
@@ -28,49 +25,54 @@ class Platforms(Protocol):
         """
         ...
 
-    def sender(self, client: PlatformClient, job_id: str) -> ReportSender:
-        """Give a new sender of a job's reports."""
+    def sender(self, client: PlatformClient, job_id: str, outbox: Outbox) -> ReportSender:
+        """Give a new sender of a job's outbox."""
         ...
 
 
 class JobRunner:
-    """Runs jobs, many at once."""
+    """Runs jobs, many at once; whoever calls it holds the job's lease, as the outbox's fence.
+
+    What it raises is told in `JobRun.run`.
+    """
 
     def __init__(self, platforms: Platforms, tools: JobTools) -> None:
         self._platforms = platforms
         self._tools = tools
 
-    async def run(self, document: bytes | str | dict[str, Any]) -> JobEnd:
-        """Run one payload's job to its end.
-
-        A payload that can't be used ends its job FAILED with every fault in a message, where at least the
-        platform's address, the key and the job's id can be read from it.
-
-        Args:
-            document: The payload, as JSON or decoded already.
+    def check(self, address: JobAddress) -> None:
+        """Make sure that the platform is one that may be sent a key.
 
         Raises:
-            PayloadError: It can't be used, nor can anybody be told.
-            LibsafeError: The platform can't be told how the job ended; see the code for whether to try again.
+            HostNotAllowedError: The settings do not name its host.
         """
-        try:
-            payload = Payload.parse(document)
-        except PayloadError as error:
-            if error.job is None:
-                raise
-            return await self._refuse(error.job, error)
-        address = payload.address
-        with structlog.contextvars.bound_contextvars(job_id=address.job_id):
-            client = self._platforms.client(address)
-            new_sender = partial(self._platforms.sender, client, address.job_id)
-            return await JobRun(client, new_sender, payload, self._tools).run()
+        self._platforms.client(address)
 
-    async def _refuse(self, address: JobAddress, error: PayloadError) -> JobEnd:
-        faults = [str(fault) for fault in error.faults]
-        _log.warning("A payload can't be used", job_id=address.job_id, faults=faults)
-        client = self._platforms.client(address)
-        async with self._platforms.sender(client, address.job_id) as sender:
-            told = MessageReport(messages.unusable_payload_message(error), level="ERROR")
+    async def run(self, payload: Payload, outbox: Outbox, stop: Stop) -> JobEnd:
+        """Run one payload's job to its end."""
+        client, sender = self._sender(payload.address, outbox)
+        run = JobRun(
+            client=client, outbox=outbox, sender=sender, payload=payload, tools=self._tools, stop=stop
+        )
+        return await run.run()
+
+    async def fail(self, address: JobAddress, outbox: Outbox, reason: str) -> JobEnd:
+        """End a job FAILED without running it."""
+        _, sender = self._sender(address, outbox)
+        async with sender:
+            told = MessageReport(messages.not_run_message(reason), level="ERROR")
             await sender.put(told, StatusReport(JobStatus.FAILED))
-            await sender.flush()
+            await sender.finish()
+        await outbox.clear()
         return JobEnd.FAILED
+
+    async def deliver(self, address: JobAddress, outbox: Outbox) -> None:
+        """Bring what the outbox of an ended job holds to the platform."""
+        _, sender = self._sender(address, outbox)
+        async with sender:
+            await sender.finish()
+        await outbox.clear()
+
+    def _sender(self, address: JobAddress, outbox: Outbox) -> tuple[PlatformClient, ReportSender]:
+        client = self._platforms.client(address)
+        return client, self._platforms.sender(client, address.job_id, outbox)

@@ -18,8 +18,9 @@ from multidict import CIMultiDict, CIMultiDictProxy
 from pydantic import SecretStr, TypeAdapter, ValidationError
 from yarl import URL
 
-from worker.libsafe.addresses import api_address, check_host
+from worker.libsafe.addresses import PlatformResolver, api_address, check_host
 from worker.libsafe.answers import pause_seconds, result_of, retry_after_seconds
+from worker.libsafe.breaker import Breaker
 from worker.libsafe.errors import (
     LibsafeError,
     NotFoundError,
@@ -79,7 +80,10 @@ def open_http(max_connections: int = 64) -> aiohttp.ClientSession:
         max_connections: Connections at once; further calls wait for one, within their total time.
     """
     return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=max_connections, keepalive_timeout=30),
+        # Looks at addresses when connecting: what a name meant at the check before may have changed.
+        connector=aiohttp.TCPConnector(
+            limit=max_connections, keepalive_timeout=30, resolver=PlatformResolver()
+        ),
         # Clients with different keys share it: one user's cookie must not go with another's key.
         cookie_jar=aiohttp.DummyCookieJar(),
         headers={"Accept": "application/json", "User-Agent": "libsafe-hash-worker"},
@@ -94,6 +98,7 @@ class PlatformClient:
         key: The key, sent as ``Authorization: Bearer`` with every call and nowhere else.
         routes: Where everything is.
         http: Shared and kept alive; its owner closes it. See `open_http`.
+        breaker: Shared by all who call this platform; None makes one of the client's own.
         attempts: Calls in all before a `TransientLibsafeError` is raised; 1 never repeats.
         first_pause_seconds: The longest pause after the first attempt; it doubles with each.
         longest_pause_seconds: The longest pause, and the longest Retry-After that is waited for.
@@ -111,6 +116,7 @@ class PlatformClient:
         routes: Routes,
         http: aiohttp.ClientSession,
         *,
+        breaker: Breaker | None = None,
         attempts: int = 5,
         first_pause_seconds: float = 0.5,
         longest_pause_seconds: float = 60.0,
@@ -121,6 +127,7 @@ class PlatformClient:
         self._key = key
         self._routes = routes
         self._http = http
+        self._breaker = breaker or Breaker()
         self._attempts = attempts
         self._first_pause_seconds = first_pause_seconds
         self._longest_pause_seconds = longest_pause_seconds
@@ -239,6 +246,7 @@ class PlatformClient:
         while True:
             attempt += 1
             try:
+                await self._breaker.admit()
                 return await self._exchange(method, path, body, query, idempotency_key)
             except TransientLibsafeError as error:
                 asked_for = error.retry_after_seconds if isinstance(error, PlatformBusyError) else None
@@ -250,10 +258,32 @@ class PlatformClient:
                     share=random.random(),  # noqa: S311 - jitter, no secret
                 )
                 if attempt >= self._attempts or pause is None:
+                    if self._breaker.is_open and isinstance(error, PlatformBusyError):
+                        # Not this call alone: whatever it is asked, the platform can't.
+                        raise PlatformUnreachableError(str(error)) from error
                     raise
             await asyncio.sleep(pause)
 
     async def _exchange(
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, str] | None,
+        query: Mapping[str, str] | None,
+        idempotency_key: str | None,
+    ) -> object:
+        try:
+            result = await self._ask(method, path, body, query, idempotency_key)
+        except TransientLibsafeError:
+            self._breaker.failed()
+            raise
+        except LibsafeError:
+            self._breaker.succeeded()
+            raise
+        self._breaker.succeeded()
+        return result
+
+    async def _ask(
         self,
         method: str,
         path: str,

@@ -11,6 +11,7 @@
         ├── RejectedError               rejected
         ├── WrongAnswerError            wrong_answer
         ├── HostNotAllowedError         host_not_allowed
+        ├── JobTakenOverError           taken_over
         └── PayloadError                payload
 
 No text, attribute or cause of these errors carries a key in the clear.
@@ -91,6 +92,12 @@ class HostNotAllowedError(PermanentLibsafeError):
     """The address is not on the list of hosts that may be given a key."""
 
     code = "host_not_allowed"
+
+
+class JobTakenOverError(PermanentLibsafeError):
+    """Another run has the job's lease, or the job has ended: this run may tell the platform nothing more."""
+
+    code = "taken_over"
 
 
 @dataclass(frozen=True, slots=True)

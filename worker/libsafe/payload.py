@@ -164,14 +164,17 @@ class Payload(_Part):
         """Read a payload and check all of it.
 
         Args:
-            document: The JSON text, or what it was decoded to already (then its size is not looked at).
-            max_document_bytes: The longest text that is read.
+            document: The JSON text, or what it was decoded to already.
+            max_document_bytes: The longest text that is read; what was decoded counts as compact JSON.
 
         Raises:
             PayloadError: It cannot be used; the error lists every fault and quotes none of the values.
         """
         if isinstance(document, bytes | str):
             document = _decoded(document, max_document_bytes)
+        elif _length_bytes(document) > max_document_bytes:
+            # Whom to tell is read all the same: that part of it is short, or refused.
+            raise PayloadError([_too_long(max_document_bytes)], job=_job_address(document))
         faults, payload = _checked(cls, document)
         faults += _further_faults(document)
         # Raised outside any `except`: pydantic's own error would bring the document, and the keys, along.
@@ -216,7 +219,7 @@ def job_id_in(document: object) -> str | None:
 def _decoded(document: bytes | str, max_document_bytes: int) -> Mapping[str, Any]:
     text = document.encode(errors="surrogatepass") if isinstance(document, str) else document
     if len(text) > max_document_bytes:
-        raise _whole_fault(f"is longer than {max_document_bytes} bytes")
+        raise PayloadError([_too_long(max_document_bytes)])
     try:
         decoded = json.loads(text, parse_constant=_refuse_constant)
     except (ValueError, RecursionError):
@@ -226,6 +229,17 @@ def _decoded(document: bytes | str, max_document_bytes: int) -> Mapping[str, Any
         # Raised outside the `except`: json's own error holds the whole document.
         raise _whole_fault("must be a JSON object")
     return decoded
+
+
+def _length_bytes(document: object) -> int:
+    try:
+        return len(json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode())
+    except (TypeError, ValueError, RecursionError):
+        return 0  # no JSON, or text that is none: each field says so
+
+
+def _too_long(max_document_bytes: int) -> Fault:
+    return Fault("payload", f"is longer than {max_document_bytes} bytes")
 
 
 def _refuse_constant(name: str) -> NoReturn:

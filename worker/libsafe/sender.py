@@ -1,55 +1,70 @@
-"""The sender: brings a job's reports to the platform in order, beside the hashing.
-
-The queue is in memory: what is in it when the process dies is lost.
-"""
+"""The sender: brings a job's outbox to the platform in order, beside the hashing."""
 
 import asyncio
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Self
 
 import structlog
 
 from worker.libsafe.client import PlatformClient
-from worker.libsafe.errors import NotAuthorizedError, PermanentLibsafeError
+from worker.libsafe.errors import (
+    JobTakenOverError,
+    LibsafeError,
+    NotAuthorizedError,
+    NotFoundError,
+    PermanentLibsafeError,
+    PlatformBusyError,
+    RejectedError,
+    TransientLibsafeError,
+)
+from worker.libsafe.models import TERMINAL, JobStatus
+from worker.libsafe.outbox import Entry, Outbox, Refusals
 from worker.libsafe.reports import HashReport, MessageReport, Report, ReportPolicy, StatusReport
 
-# A platform may refuse every report of a job of millions of files; the count goes on.
-_MOST_REJECTED_KEPT = 1000
+# Between two rounds of the client's attempts, while the job has more to do than to be told.
+_PAUSE_SECONDS = 5.0
+# What is no refusal of one report: no other would fare better.
+_STOP = (NotAuthorizedError, JobTakenOverError)
 
 _log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class _Group:
-    """Reports in order, the number of the first, and how many of the permits they need."""
+class _Place:
+    """An entry in the queue, or none: a mark that is done when all before it are."""
 
-    reports: tuple[Report, ...]
-    first_sequence: int
+    entry: Entry | None
     permits: int
     done: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def weight(self) -> int:
+        return len(self.entry.reports) if self.entry else 0
 
 
 class ReportSender:
     """Send one job's reports, in order where the order matters.
 
-    The reports of one `put` (one file's) go one after the other. Up to `concurrent_groups` such groups are on
-    their way at once. A group with a `StatusReport` is a barrier: it goes when all before it are accepted or
-    rejected, and all after it wait for it. So a job's last message belongs in the `put` of its last status.
+    The reports of one `put` (one file's) go one after the other. Up to `concurrent_entries` entries are on
+    their way at once. The entry that ends the job is a barrier: it goes when all before it are accepted or
+    refused, and nothing goes after it. So a job's last message belongs in the `put` of its end.
 
-    A report that the platform refuses for good is counted and the others go on; the first thousand are kept
-    in `rejected`, a status in `refused_status`. A refused key, or a platform that stays away longer than the
-    client's attempts, stops the sender: nothing more is sent, and each later `put` and `flush` raises that
-    error.
+    What the outbox holds already, of a run that died, goes first. Each report carries an Idempotency-Key made
+    of its place in the outbox, the same whoever sends it and however often.
+
+    A report that the platform refuses for good is kept in the outbox's refusals and the others go on; a
+    COMPLETED after a refusal becomes FAILED, with a message for each hash that was not stored. While the
+    platform is away, sending goes on trying; it gives up when nothing is left to do but to send. A refused
+    key stops it at once. What was not sent stays in the outbox.
 
     Args:
         client: To the platform.
         job_id: The job.
+        outbox: The job's.
         policy: How reports are said in the platform's words.
-        token: Tells this run of the job from all others. It is part of each Idempotency-Key: another run puts
-            its reports in another order, and with the same keys the platform would take a new report for an
-            old one.
-        concurrent_groups: Groups on their way at once.
+        concurrent_entries: Entries on their way at once.
         max_queued: Reports not yet accepted from which on `put` waits; 10,000 of 500 bytes take 5 MB.
     """
 
@@ -57,82 +72,89 @@ class ReportSender:
         self,
         client: PlatformClient,
         job_id: str,
+        outbox: Outbox,
         policy: ReportPolicy,
         *,
-        token: str,
-        concurrent_groups: int = 8,
+        concurrent_entries: int = 8,
         max_queued: int = 10_000,
     ) -> None:
         self._client = client
         self._job_id = job_id
+        self._outbox = outbox
         self._policy = policy
-        self._token = token
-        self._concurrent_groups = concurrent_groups
+        self._concurrent_entries = concurrent_entries
         self._max_queued = max_queued
-        self._groups: asyncio.Queue[_Group] = asyncio.Queue()
-        self._permits = asyncio.Semaphore(concurrent_groups)
+        self._places: asyncio.Queue[_Place] = asyncio.Queue()
+        self._permits = asyncio.Semaphore(concurrent_entries)
         self._room = asyncio.Event()
         self._queued = 0
-        self._sequence = 0
+        self._is_finishing = asyncio.Event()
         self._stopped_by: Exception | None = None
+        self._told: JobStatus | None = None
         self._dispatcher: asyncio.Task[None] | None = None
-        self.rejected: list[tuple[Report, PermanentLibsafeError]] = []
-        self.rejected_count = 0
-        self.refused_status: PermanentLibsafeError | None = None
 
     def __repr__(self) -> str:
         state = f"stopped by {type(self._stopped_by).__name__}" if self._stopped_by else "sending"
-        counts = f"{self._queued} queued, {self.rejected_count} rejected"
-        return f"<ReportSender of job {self._job_id} {state}, {counts}>"
+        return f"<ReportSender of job {self._job_id} {state}, {self._queued} queued>"
 
     async def __aenter__(self) -> Self:
+        """Begin with what the outbox holds."""
+        for entry in await self._outbox.entries():
+            self._enqueue(entry)
         self._dispatcher = asyncio.create_task(self._dispatch(), name=f"reports of job {self._job_id}")
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Flush when all went well; when leaving by an exception, drop what was not sent."""
+        """Stop sending; the outbox keeps what was not sent."""
         assert self._dispatcher is not None
-        try:
-            if kind is None:
-                await self.flush()
-        finally:
-            self._dispatcher.cancel()
-            await asyncio.wait([self._dispatcher])
+        self._dispatcher.cancel()
+        await asyncio.wait([self._dispatcher])
 
-    async def put(self, *reports: Report) -> None:
-        """Queue reports that belong together; wait only while `max_queued` are queued.
+    async def put(self, *reports: Report, file: str = "", outcome: str = "") -> None:
+        """Put reports that belong together into the outbox, and queue them; see `Outbox.put`.
+
+        Waits while `max_queued` are queued.
 
         Raises:
+            JobTakenOverError: Another run has the lease, or the job has ended.
             LibsafeError: What has stopped the sender.
         """
+        self._check_sending()
         while self._queued >= self._max_queued and self._stopped_by is None:
             self._room.clear()
             await self._room.wait()
-        if reports:
-            self._enqueue(reports)
+        self._raise_if_stopped()
+        self._enqueue(await self._outbox.put(*reports, file=file, outcome=outcome))
 
-    async def flush(self) -> None:
-        """Wait until all that was put so far is accepted or rejected.
+    async def finish(self) -> JobStatus | None:
+        """Wait until the platform has all that was put.
+
+        Returns:
+            The status that it was told at the job's end; None where no end was put, or the job was not there
+            any more or had ended otherwise.
 
         Raises:
-            LibsafeError: What has stopped the sender.
+            TransientLibsafeError: It is away; the rest stays in the outbox.
+            LibsafeError: What has stopped the sender, such as a refused key.
         """
-        await self._enqueue(()).done.wait()
+        self._check_sending()
+        self._is_finishing.set()
+        await self._enqueue(None).done.wait()
         self._raise_if_stopped()
+        return self._told
 
-    def _enqueue(self, reports: tuple[Report, ...]) -> _Group:
-        """Queue a group; one without reports only marks a place, and is done when all before it are."""
-        self._raise_if_stopped()
+    def _enqueue(self, entry: Entry | None) -> _Place:
+        is_barrier = entry is None or entry.is_end
+        place = _Place(entry, permits=self._concurrent_entries if is_barrier else 1)
+        self._queued += place.weight
+        self._places.put_nowait(place)
+        return place
+
+    def _check_sending(self) -> None:
         if self._dispatcher is None or self._dispatcher.done():
             raise RuntimeError("A report was put outside the sender's context, where nobody sends it.")
-        barrier = not reports or any(isinstance(report, StatusReport) for report in reports)
-        group = _Group(reports, self._sequence, permits=self._concurrent_groups if barrier else 1)
-        self._sequence += len(reports)
-        self._queued += len(reports)
-        self._groups.put_nowait(group)
-        return group
 
     def _raise_if_stopped(self) -> None:
         if self._stopped_by is not None:
@@ -141,48 +163,102 @@ class ReportSender:
     async def _dispatch(self) -> None:
         async with asyncio.TaskGroup() as sending:
             while True:
-                group = await self._groups.get()
+                place = await self._places.get()
                 # Only this loop takes permits, so a barrier that waits for all of them cannot meet another.
-                for _ in range(group.permits):
+                for _ in range(place.permits):
                     await self._permits.acquire()
-                sending.create_task(self._send_group(group))
+                sending.create_task(self._pass(place))
 
-    async def _send_group(self, group: _Group) -> None:
+    async def _pass(self, place: _Place) -> None:
         try:
-            for sequence, report in enumerate(group.reports, group.first_sequence):
-                if self._stopped_by is None:
-                    await self._send(report, f"{self._job_id}:{self._token}:{sequence}")
+            if place.entry is not None and self._stopped_by is None:
+                await self._send_entry(place.entry)
+        except Exception as error:  # noqa: BLE001 - whatever it is, nothing may overtake what was not sent
+            self._stop(error)
         finally:
-            self._queued -= len(group.reports)
+            self._queued -= place.weight
             self._room.set()
-            for _ in range(group.permits):
+            for _ in range(place.permits):
                 self._permits.release()
-            group.done.set()
+            place.done.set()
 
-    async def _send(self, report: Report, idempotency_key: str) -> None:
+    async def _send_entry(self, entry: Entry) -> None:
+        if entry.is_end:
+            await self._send_end(entry)
+            await self._outbox.accept(entry)
+            return
+        refused = []
+        for index, report in enumerate(entry.reports):
+            error = await self._refusal_of(report, f"{self._job_id}:{entry.id}:{index}")
+            if error is not None:
+                refused.append((index, _told_instead(report, error)))
+        await self._outbox.accept(entry, refused)
+
+    async def _send_end(self, entry: Entry) -> None:
+        """Tell the end as it was put, or FAILED where the platform did not take everything before."""
+        refusals = await self._outbox.refusals()
+        reports = list(entry.reports)
+        if refusals.count:
+            reports = _after_refusals(reports, refusals)
+        for index, report in enumerate(reports):
+            key = f"{self._job_id}:{entry.id}:{index}"
+            if isinstance(report, StatusReport):
+                await self._send_status(report, key)
+            else:
+                await self._refusal_of(report, key)
+
+    async def _send_status(self, report: StatusReport, idempotency_key: str) -> None:
         try:
-            await self._deliver(report, idempotency_key)
-        except NotAuthorizedError as error:
-            self._stop(error)
+            await self._persist(report, idempotency_key)
+        except _STOP:
+            raise
         except PermanentLibsafeError as error:
-            self._reject(report, error)
-        except Exception as error:  # noqa: BLE001 - a bug stops it too, or `flush` would wait for ever
-            self._stop(error)
+            if not await has_ended(self._client, self._job_id):
+                raise
+            _log.warning("The job had ended already", reason=str(error))
+        else:
+            self._told = report.status
 
-    def _reject(self, report: Report, error: PermanentLibsafeError) -> None:
-        _log.warning("The platform refused a report", report=type(report).__name__, reason=str(error))
-        # Without its frames, which would keep the whole call alive as long as the list.
-        error = error.with_traceback(None)
-        self.rejected_count += 1
-        if isinstance(report, StatusReport):
-            self.refused_status = error
-        elif len(self.rejected) < _MOST_REJECTED_KEPT:
-            self.rejected.append((report, error))
+    async def _refusal_of(self, report: Report, idempotency_key: str) -> PermanentLibsafeError | None:
+        """Send a report; give why the platform does not take it, if it does not."""
+        try:
+            await self._persist(report, idempotency_key)
+        except _STOP:
+            raise
+        except PermanentLibsafeError as error:
+            _log.warning("The platform refused a report", report=type(report).__name__, reason=str(error))
+            return error
+        except TransientLibsafeError:
+            raise
+        except Exception as error:  # noqa: BLE001 - a bug must not hold up the end for ever
+            _log.exception("A report met an error of the hash worker itself", report=type(report).__name__)
+            return RejectedError(f"the hash worker itself met an error ({type(error).__name__}).")
+        return None
+
+    async def _persist(self, report: Report, idempotency_key: str) -> None:
+        """Send a report, again and again while the platform is away and the job has other things to do."""
+        while True:
+            await self._outbox.fence.confirm()
+            try:
+                await self._deliver(report, idempotency_key)
+            except TransientLibsafeError as error:
+                if self._is_finishing.is_set():
+                    raise
+                asked_for = error.retry_after_seconds if isinstance(error, PlatformBusyError) else None
+                pause_seconds = max(asked_for or 0.0, _PAUSE_SECONDS)
+            else:
+                return
+            try:
+                async with asyncio.timeout(pause_seconds):
+                    await self._is_finishing.wait()
+            except TimeoutError:
+                continue
 
     def _stop(self, error: Exception) -> None:
         if self._stopped_by is None:
             self._stopped_by = error
-            _log.error("Reports are no longer sent", reason=type(error).__name__)
+            reason = str(error) if isinstance(error, LibsafeError) else type(error).__name__
+            _log.warning("Reports are not sent any more for now", reason=reason)
 
     async def _deliver(self, report: Report, idempotency_key: str) -> None:
         match report:
@@ -195,3 +271,29 @@ class ReportSender:
                 name = self._policy.hash_name(algorithm)
                 if name is not None:
                     await self._client.set_hash(file_id, name, hex_digest, idempotency_key)
+
+
+async def has_ended(client: PlatformClient, job_id: str) -> bool:
+    """Ask the platform whether a job has ended, or is not there any more."""
+    try:
+        return (await client.job(job_id)).status in TERMINAL
+    except NotFoundError:
+        return True
+
+
+def _told_instead(report: Report, error: PermanentLibsafeError) -> MessageReport:
+    """Say at the job's end which hash was not stored; of a refused message there is nothing to say."""
+    if not isinstance(report, HashReport):
+        return MessageReport("")
+    text = f"The {report.algorithm} hash of file {report.file_id} was not stored: {error}"
+    return MessageReport(text, level="ERROR", file_id=report.file_id)
+
+
+def _after_refusals(end: Sequence[Report], refusals: Refusals) -> list[Report]:
+    """Make the end of a job of which the platform has not taken all: what is missing, how many, FAILED."""
+    *others, summary, _ = end
+    assert isinstance(summary, MessageReport), "a job's end is told by a message and a status"
+    count = "1 report" if refusals.count == 1 else f"{refusals.count} reports"
+    missing = [message for message in refusals.messages if message.text]
+    told = replace(summary, text=f"{summary.text} The platform refused {count}.")
+    return [*missing, *others, told, StatusReport(JobStatus.FAILED)]

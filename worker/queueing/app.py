@@ -3,7 +3,12 @@
 import ssl
 from typing import Any
 
-from celery import Celery, signals
+import kombu
+from celery import Celery, Task, signals
+from celery.app.amqp import AMQP
+from kombu.transport import get_transport_cls
+
+from worker.queueing.running import RunningTasks
 
 QUEUE = "hashing"
 TASK = "worker.hash_files"
@@ -11,32 +16,78 @@ TASK = "worker.hash_files"
 # What Flower, events and log lines show in the place of a payload, because it carries keys.
 ARGUMENTS_SHOWN = "(<payload>,)"
 
-# A message that is not acknowledged within this time is delivered again: Celery's own default.
-_VISIBILITY_TIMEOUT_SECONDS = 3600
+# Tasks that wait in a worker until they come again; above it no message is taken.
+_MOST_WAITING = 1000
 
 
-def make_app(broker_url: str) -> Celery:
+class _Connection(kombu.Connection):  # type: ignore[misc]  # kombu has no types
+    """A connection to Redis by our transport. A URL's scheme would choose kombu's own."""
+
+    def get_transport_cls(self) -> Any:
+        return get_transport_cls("worker.queueing.transport:Transport")
+
+
+class _Messages(AMQP):  # type: ignore[misc]  # Celery has no types
+    Connection = _Connection
+
+    def as_task_v2(self, *args: Any, **options: Any) -> Any:
+        """Make a task's message, and its task-sent event, which never show the arguments."""
+        return super().as_task_v2(*args, **{**options, "argsrepr": ARGUMENTS_SHOWN, "kwargsrepr": "{}"})
+
+
+class _Task(Task):  # type: ignore[misc]  # Celery has no types
+    Request = "worker.queueing.request:TaskRequest"
+
+
+def make_app(
+    broker_url: str, *, visibility_timeout_seconds: float = 120.0, sweep_seconds: float = 10.0
+) -> Celery:
     """Make the application. Nothing is connected yet.
 
+    `app.running_tasks` is its `RunningTasks`: what runs in this process, and how to stop it.
+
     Args:
-        broker_url: Valkey or Redis, with its password.
+        broker_url: Valkey or Redis, 6.2 or later, with its password.
+        visibility_timeout_seconds: A message that nobody works on is delivered again after so long.
+        sweep_seconds: How often each worker looks for such messages.
     """
-    app = Celery("worker", broker=broker_url, set_as_current=False)
+    app = Celery(
+        "worker",
+        broker=broker_url,
+        set_as_current=False,
+        amqp=_Messages,
+        events="worker.queueing.events:Events",
+        task_cls=_Task,
+    )
+    app.running_tasks = RunningTasks()
     app.conf.update(
         task_default_queue=QUEUE,
         # Only JSON is read: a pickled message could run any code.
         accept_content=["json"],
+        result_accept_content=["json"],
         task_serializer="json",
+        result_serializer="json",
         event_serializer="json",
         # The platform holds the result of a job; a result backend would be one more thing to lose.
         task_ignore_result=True,
         task_acks_late=True,
         task_reject_on_worker_lost=True,
         worker_prefetch_multiplier=1,
+        # Nor more after a lost connection: what ran on still takes its place.
+        worker_disable_prefetch=True,
+        worker_eta_task_limit=_MOST_WAITING,
+        worker_pool="worker.queueing.pool:TaskPool",
+        worker_consumer="worker.queueing.consumer:Consumer",
+        # What runs goes on, and its message stays its own; see `QoS.restore_unacked`.
+        worker_cancel_long_running_tasks_on_connection_loss=False,
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
+        # A full or read-only Redis answers with errors for a while; the worker waits as for an absent one.
+        broker_channel_error_retry=True,
         broker_transport_options={
-            "visibility_timeout": _VISIBILITY_TIMEOUT_SECONDS,
+            "visibility_timeout": visibility_timeout_seconds,
+            "unacked_restore_interval": sweep_seconds,
+            "unacked_restore_throttle": 1,
             "socket_timeout": 15,
             "socket_connect_timeout": 5,
             "socket_keepalive": True,
@@ -68,8 +119,7 @@ def enqueue(app: Celery, document: dict[str, Any]) -> str:
     Raises:
         kombu.exceptions.OperationalError: The broker is not there; nothing was put on the queue.
     """
-    result = app.send_task(TASK, args=[document], argsrepr=ARGUMENTS_SHOWN, retry=False)
-    return str(result.id)
+    return str(app.send_task(TASK, args=[document], retry=False).id)
 
 
 def _keep_logging(**_: Any) -> None:

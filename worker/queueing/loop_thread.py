@@ -66,6 +66,11 @@ class LoopThread(Generic[ResourceT]):
             done = asyncio.run_coroutine_threadsafe(self._work(work), self._loop)
         return done.result()
 
+    def call(self, function: Callable[..., object], *arguments: object) -> None:
+        """Have a function called in the loop, soon; from any thread. After the end it is not called."""
+        with suppress(RuntimeError):  # the loop is closed
+            self._loop.call_soon_threadsafe(function, *arguments)
+
     async def _work(self, work: Coroutine[Any, Any, ResultT]) -> ResultT:
         task = asyncio.ensure_future(work)
         self._works.add(task)

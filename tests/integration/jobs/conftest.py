@@ -9,21 +9,23 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+from redis.asyncio import Redis
 
-from worker.bootstrap import open_runner
-from worker.jobs.run import JobEnd
-from worker.jobs.runner import JobRunner
+from worker.bootstrap import open_deliveries
+from worker.jobs.stopping import Stop
 from worker.local.platform import LocalPlatform
 from worker.local.worker_config import worker_toml
+from worker.queueing.broker import open_broker
+from worker.queueing.deliveries import Deliveries, Verdict
 from worker.settings import CONFIG_VARIABLE, Settings, load
 
 
 @dataclass
 class Bench:
-    """A platform and a runner for it."""
+    """A platform, and the deliveries of a worker for it."""
 
     platform: LocalPlatform
-    runner: JobRunner
+    deliveries: Deliveries
     folder: Path
 
     async def add(self, content: bytes, name: str = "file.bin") -> str:
@@ -35,13 +37,17 @@ class Bench:
     async def run(self, **job: Any) -> "Ended":
         """Run a job, made from what `LocalPlatform.new_job` takes, and tell what the platform has then."""
         job_id, payload = self.platform.new_job(**job)
-        return self.ended(job_id, await self.runner.run(payload))
+        return self.ended(job_id, await self.handle(payload))
 
-    def ended(self, job_id: str, end: JobEnd) -> "Ended":
+    async def handle(self, document: Any, stop: Stop | None = None) -> Verdict:
+        """Have a message handled as the task does, and give its fate."""
+        return await self.deliveries.handle(document, "a-delivery-tag", stop or Stop())
+
+    def ended(self, job_id: str, verdict: Verdict) -> "Ended":
         """Tell what the platform has of a job."""
         messages = self.platform.messages(job_id)
         return Ended(
-            end,
+            verdict,
             str(self.platform.job(job_id).status),
             [message.message for message in messages],
             [message.file_id for message in messages],
@@ -50,9 +56,9 @@ class Bench:
 
 @dataclass(frozen=True)
 class Ended:
-    """How a job ended, for the runner and on the platform."""
+    """What became of a job's message, and how the job ended on the platform."""
 
-    end: JobEnd
+    verdict: Verdict
     status: str
     texts: list[str]
     file_ids: list[str | None]
@@ -93,7 +99,13 @@ def bench_with(platform: LocalPlatform, tmp_path: Path) -> OpenBench:
     return lambda settings: _bench(platform, settings, tmp_path)
 
 
+@pytest.fixture
+def redis_of() -> Callable[[LocalPlatform], Redis]:
+    """Open a platform's broker as the worker does."""
+    return lambda platform: open_broker(platform.broker_url)
+
+
 @asynccontextmanager
 async def _bench(platform: LocalPlatform, settings: Settings, folder: Path) -> AsyncIterator[Bench]:
-    async with open_runner(settings) as runner:
-        yield Bench(platform, runner, folder)
+    async with open_deliveries(settings) as deliveries:
+        yield Bench(platform, deliveries, folder)

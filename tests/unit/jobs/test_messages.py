@@ -36,16 +36,6 @@ def test_a_summary_counts_each_reason_in_order_of_its_name() -> None:
     assert text.endswith("; 3 files not hashed: 2 folder, 1 no such object.")
 
 
-@pytest.mark.parametrize(("refused_reports", "told"), [(1, "1 report"), (7, "7 reports")])
-def test_a_summary_counts_what_the_platform_refused(refused_reports: int, told: str) -> None:
-    """A digest that the platform does not have is no success."""
-    text = messages.summary_message(
-        hashed_files=1, hashed_bytes=1, seconds=1, refused_reports=refused_reports
-    )
-
-    assert text.endswith(f"; the platform refused {told}.")
-
-
 def test_a_job_without_files_has_the_rate_zero() -> None:
     """No files, no bytes, no time: no division."""
     text = messages.summary_message(hashed_files=0, hashed_bytes=0, seconds=0)

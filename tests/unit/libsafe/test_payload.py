@@ -469,3 +469,16 @@ def test_any_bytes_are_a_payload_error(document: bytes) -> None:
 def test_the_jobs_id_is_found_in_what_may_be_no_payload(document: object, job_id: str | None) -> None:
     """A log line about a message should name its job where it can."""
     assert job_id_in(document) == job_id
+
+
+def test_a_decoded_payload_that_is_too_long_tells_whom_to_tell() -> None:
+    """It came in a message that others have decoded; its job can still be failed."""
+    document = _document(function_params={"note": "x" * 100})
+    length_bytes = len(json.dumps(document, separators=(",", ":")).encode())
+
+    Payload.parse(document, max_document_bytes=length_bytes)
+    with pytest.raises(PayloadError) as caught:
+        Payload.parse(document, max_document_bytes=length_bytes - 1)
+
+    assert caught.value.job == Payload.parse(document).address
+    assert "is longer than" in str(caught.value)

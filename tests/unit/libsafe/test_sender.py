@@ -6,14 +6,26 @@ import aiohttp
 import pytest
 from aiohttp import web
 from pydantic import SecretStr
+from redis.asyncio import Redis
 
 from worker.libsafe.client import PlatformClient
-from worker.libsafe.errors import NotAuthorizedError, PlatformBusyError, RejectedError
+from worker.libsafe.errors import (
+    JobAddress,
+    JobTakenOverError,
+    NotAuthorizedError,
+    PlatformBusyError,
+    RejectedError,
+)
 from worker.libsafe.models import JobStatus
+from worker.libsafe.outbox import Outbox, Refusals, job_name
 from worker.libsafe.reports import HashReport, MessageReport, ReportPolicy, StatusReport
 from worker.libsafe.routes import Routes
 from worker.libsafe.sender import ReportSender
+from worker.queueing.lease import Lease, Leases
 
+ADDRESS = JobAddress("http://platform", SecretStr("k"), "299")
+JOB = job_name(ADDRESS)
+END = (MessageReport("summary"), StatusReport(JobStatus.COMPLETED))
 Serve = Callable[[Callable[[web.Request], Awaitable[web.StreamResponse]]], Awaitable[str]]
 
 
@@ -33,9 +45,9 @@ class _Platform:
         self.arrived = asyncio.Condition()
 
     async def handle(self, request: web.Request) -> web.Response:
-        body = await request.json()
+        body = await request.json() if request.can_read_body else {}
         text = str(body.get("message") or body.get("status") or body.get("hash"))
-        self.keys.append(request.headers["Idempotency-Key"])
+        self.keys.append(request.headers.get("Idempotency-Key", ""))
         self.underway += 1
         self.most_underway = max(self.most_underway, self.underway)
         async with self.arrived:
@@ -59,15 +71,23 @@ def platform() -> _Platform:
 
 
 @pytest.fixture
+async def outbox(redis: Redis) -> Outbox:
+    """Take the lease of job 299 and open its outbox."""
+    lease = await Leases(redis, 60).take(JOB)
+    assert lease is not None
+    return Outbox(redis, JOB, ADDRESS, lease)
+
+
+@pytest.fixture
 async def make_sender(
-    platform: _Platform, serve: Serve, http: aiohttp.ClientSession
+    platform: _Platform, serve: Serve, http: aiohttp.ClientSession, outbox: Outbox
 ) -> Callable[..., ReportSender]:
     """Make a sender to the platform; no report is tried twice."""
     url = await serve(platform.handle)
     client = PlatformClient(url, SecretStr("k"), Routes(), http, attempts=1)
 
     def made(**options: Any) -> ReportSender:
-        return ReportSender(client, "299", ReportPolicy(), token="run", **options)
+        return ReportSender(client, "299", options.pop("outbox", outbox), ReportPolicy(), **options)
 
     return made
 
@@ -77,45 +97,57 @@ def _messages(*texts: str) -> list[MessageReport]:
 
 
 async def test_one_puts_reports_arrive_in_order_with_a_key_each(
-    platform: _Platform, make_sender: Callable[..., ReportSender]
+    platform: _Platform, make_sender: Callable[..., ReportSender], outbox: Outbox
 ) -> None:
     """A file's messages stay together as the user expects them."""
     async with make_sender() as sender:
         await sender.put(*_messages("a", "b"), HashReport("7", "md5", "00ff"), MessageReport("c"))
-        await sender.flush()
+        await sender.finish()
 
-        assert platform.told == ["a", "b", "00ff", "c"]
-        assert platform.keys == ["299:run:0", "299:run:1", "299:run:2", "299:run:3"]
-        assert sender.rejected == []
+    assert platform.told == ["a", "b", "00ff", "c"]
+    assert platform.keys == [f"299:{outbox.fence.epoch}-1:{place}" for place in range(4)]
+    assert await outbox.entries() == []
 
 
-async def test_no_two_reports_of_a_run_have_the_same_key(
+async def test_no_two_reports_have_the_same_key(
     platform: _Platform, make_sender: Callable[..., ReportSender]
 ) -> None:
     """With the key of another report a platform would pass this one over."""
     async with make_sender() as sender:
         for number in range(10):
             await sender.put(*_messages(f"{number} a", f"{number} b"))
+        await sender.finish()
 
-    assert sorted(platform.keys) == sorted(f"299:run:{sequence}" for sequence in range(20))
+    assert len(set(platform.keys)) == 20
 
 
-async def test_leaving_sends_what_is_left(
+async def test_what_was_not_sent_stays_in_the_outbox_and_the_next_sender_begins_with_it(
+    platform: _Platform, make_sender: Callable[..., ReportSender], outbox: Outbox
+) -> None:
+    """A report that was put is told, whoever tells it, and under the key that it had."""
+    platform.held["a"] = asyncio.Event()
+    async with make_sender() as first:
+        await first.put(*_messages("a", "b"))
+        await platform.has_been_told(1)
+    platform.held.clear()
+
+    async with make_sender() as second:
+        await second.put(MessageReport("c"))
+        await second.finish()
+
+    assert platform.told[:2] == ["a", "a"]
+    assert set(platform.told[2:]) == {"b", "c"}
+    assert platform.keys[0] == platform.keys[1]
+    assert await outbox.entries() == []
+
+
+async def test_nothing_put_is_nothing_told(
     platform: _Platform, make_sender: Callable[..., ReportSender]
 ) -> None:
-    """A report that was put is sent, flushed or not."""
+    """A job without a word has nothing to wait for; nor has one that waits twice."""
     async with make_sender() as sender:
-        await sender.put(MessageReport("a"))
-
-    assert platform.told == ["a"]
-
-
-async def test_no_reports_are_nothing(platform: _Platform, make_sender: Callable[..., ReportSender]) -> None:
-    """An empty put and an empty flush do nothing."""
-    async with make_sender() as sender:
-        await sender.put()
-        await sender.flush()
-        await sender.flush()
+        assert await sender.finish() is None
+        assert await sender.finish() is None
 
     assert platform.told == []
 
@@ -132,65 +164,58 @@ async def test_a_slow_files_reports_do_not_hold_back_another_files(
         await platform.has_been_told(3)
         assert set(platform.told) == {"slow 1", "quick 1", "quick 2"}
         platform.held["slow 1"].set()
+        await sender.finish()
 
     assert platform.told[3] == "slow 2"
 
 
-async def test_groups_on_their_way_are_bounded(
+async def test_entries_on_their_way_are_bounded(
     platform: _Platform, make_sender: Callable[..., ReportSender]
 ) -> None:
     """The platform is not overrun by one job."""
     platform.held = {"0": asyncio.Event()}
 
-    async with make_sender(concurrent_groups=3) as sender:
+    async with make_sender(concurrent_entries=3) as sender:
         for number in range(20):
             await sender.put(MessageReport(str(number)))
         await platform.has_been_told(20)
         platform.held["0"].set()
+        await sender.finish()
 
     assert platform.most_underway <= 3
 
 
-async def test_a_status_waits_for_all_before_it_and_all_after_it_waits(
+async def test_the_end_waits_for_all_before_it(
     platform: _Platform, make_sender: Callable[..., ReportSender]
 ) -> None:
     """A job that has ended says nothing more, and what it said before has arrived."""
     release = platform.held["before 1"] = asyncio.Event()
-    held_status = platform.held["COMPLETED"] = asyncio.Event()
 
     async with make_sender() as sender:
         await sender.put(MessageReport("before 1"))
         await sender.put(MessageReport("before 2"))
-        await sender.put(MessageReport("summary"), StatusReport(JobStatus.COMPLETED))
-        await sender.put(MessageReport("after"))
+        await sender.put(*END)
         await platform.has_been_told(2)
         assert set(platform.told) == {"before 1", "before 2"}
         release.set()
-        await platform.has_been_told(4)
-        assert platform.told[2:] == ["summary", "COMPLETED"]
-        held_status.set()
+        assert await sender.finish() is JobStatus.COMPLETED
 
-    assert platform.told[4:] == ["after"]
+    assert platform.told[2:] == ["summary", "COMPLETED"]
 
 
-async def test_flush_returns_when_all_before_it_is_accepted(
+async def test_nothing_is_put_after_the_end(
     platform: _Platform, make_sender: Callable[..., ReportSender]
 ) -> None:
-    """What comes after a flush is not its business."""
-    release = platform.held["before"] = asyncio.Event()
-    release_later = platform.held["later"] = asyncio.Event()
-
+    """A job ends once."""
     async with make_sender() as sender:
-        await sender.put(MessageReport("before"))
-        flushed = asyncio.create_task(sender.flush())
-        await platform.has_been_told(1)
-        assert not flushed.done()
-        await sender.put(MessageReport("later"))
-        release.set()
-        await flushed
-        release_later.set()
+        await sender.put(*END)
+        with pytest.raises(JobTakenOverError):
+            await sender.put(MessageReport("after"))
+        with pytest.raises(JobTakenOverError):
+            await sender.put(*END)
+        await sender.finish()
 
-    assert platform.told == ["before", "later"]
+    assert platform.told == ["summary", "COMPLETED"]
 
 
 async def test_put_waits_while_the_queue_is_full(
@@ -206,6 +231,7 @@ async def test_put_waits_while_the_queue_is_full(
         assert not waiting.done()
         release.set()
         await waiting
+        await sender.finish()
 
     assert platform.told == ["1", "2", "3"]
 
@@ -217,58 +243,125 @@ async def test_a_put_that_is_larger_than_the_queue_goes_through(
     async with make_sender(max_queued=1) as sender:
         await sender.put(*_messages("1", "2", "3"))
         await sender.put(*_messages("4", "5"))
+        await sender.finish()
 
     assert platform.told == ["1", "2", "3", "4", "5"]
 
 
 @pytest.mark.parametrize("status", [400, 404, 409])
-async def test_a_refused_report_is_kept_and_the_others_go_on(
-    platform: _Platform, make_sender: Callable[..., ReportSender], status: int
+async def test_a_refused_report_is_counted_and_the_others_go_on(
+    platform: _Platform, make_sender: Callable[..., ReportSender], outbox: Outbox, status: int
 ) -> None:
     """One message that the platform dislikes is no reason to lose the hashes."""
     platform.answers["b"] = status
 
     async with make_sender() as sender:
         await sender.put(*_messages("a", "b", "c"))
-        await sender.flush()
+        await sender.finish()
 
-        assert platform.told == ["a", "b", "c"]
-        assert [(report, type(error).code) for report, error in sender.rejected] == [
-            (MessageReport("b"), "not_found" if status == 404 else "rejected")
-        ]
+    assert platform.told == ["a", "b", "c"]
+    assert await outbox.refusals() == Refusals(1, (MessageReport(""),))
+    assert await outbox.entries() == []
+
+
+async def test_a_job_of_which_a_hash_was_refused_is_not_completed(
+    platform: _Platform, make_sender: Callable[..., ReportSender]
+) -> None:
+    """Whoever finds it COMPLETED relies on every hash being there; also after its worker died."""
+    platform.answers["00ff"] = 409
+    platform.answers["b"] = 400
+    async with make_sender() as first:
+        await first.put(HashReport("7", "md5", "00ff"), MessageReport("b"))
+        await first.finish()
+
+    async with make_sender() as second:
+        await second.put(*END)
+        assert await second.finish() is JobStatus.FAILED
+
+    assert platform.told[2].startswith("ERROR: The md5 hash of file 7 was not stored: ")
+    assert platform.told[3:] == ["summary The platform refused 2 reports.", "FAILED"]
+
+
+async def test_a_job_that_the_platform_does_not_have_any_more_is_left(
+    platform: _Platform, make_sender: Callable[..., ReportSender], outbox: Outbox
+) -> None:
+    """Nobody can be told of its end, and nobody asks."""
+    platform.answers = {"summary": 404, "COMPLETED": 404, "None": 404}
+
+    async with make_sender() as sender:
+        await sender.put(*END)
+
+        assert await sender.finish() is None
+
+    assert await outbox.clear()
 
 
 async def test_a_refused_key_stops_the_sender(
-    platform: _Platform, make_sender: Callable[..., ReportSender]
+    platform: _Platform, make_sender: Callable[..., ReportSender], outbox: Outbox
 ) -> None:
-    """Nothing more can be told, and the job learns it at its next word."""
+    """Nothing more can be told, and the job learns it at its next word; the reports stay."""
     platform.answers["a"] = 401
     sender = make_sender()
 
-    async def job() -> None:
-        async with sender:
-            await sender.put(*_messages("a", "b"))
-            with pytest.raises(NotAuthorizedError):
-                await sender.flush()
+    async with sender:
+        await sender.put(*_messages("a", "b"))
+        with pytest.raises(NotAuthorizedError):
+            await sender.finish()
+        with pytest.raises(NotAuthorizedError):
             await sender.put(MessageReport("c"))
 
-    with pytest.raises(NotAuthorizedError):
-        await job()
     assert platform.told == ["a"]
-    assert repr(sender) == "<ReportSender of job 299 stopped by NotAuthorizedError, 0 queued, 0 rejected>"
+    assert repr(sender) == "<ReportSender of job 299 stopped by NotAuthorizedError, 0 queued>"
+    assert [entry.reports for entry in await outbox.entries()] == [tuple(_messages("a", "b"))]
 
 
-async def test_a_platform_that_stays_away_stops_the_sender(
-    platform: _Platform, make_sender: Callable[..., ReportSender]
+async def test_a_platform_that_is_away_at_the_end_leaves_the_rest_to_others(
+    platform: _Platform, make_sender: Callable[..., ReportSender], outbox: Outbox
 ) -> None:
     """The client has tried as often as it may; a report is never skipped in silence."""
     platform.answers["a"] = 503
 
-    with pytest.raises(PlatformBusyError):
-        async with make_sender() as sender:
-            await sender.put(*_messages("a", "b"))
+    async with make_sender() as sender:
+        await sender.put(*_messages("a", "b"))
+        with pytest.raises(PlatformBusyError):
+            await sender.finish()
 
-    assert platform.told == ["a"]
+    assert set(platform.told) == {"a"}
+    assert len(await outbox.entries()) == 1
+
+
+async def test_while_the_job_goes_on_a_platform_that_is_away_is_waited_for(
+    platform: _Platform, make_sender: Callable[..., ReportSender], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Hashing goes on meanwhile, and what it finds gathers in the outbox."""
+    monkeypatch.setattr("worker.libsafe.sender._PAUSE_SECONDS", 0.01)
+    platform.answers["a"] = 503
+
+    async with make_sender() as sender:
+        await sender.put(MessageReport("a"))
+        await platform.has_been_told(3)
+        await sender.put(MessageReport("b"))
+        platform.answers.clear()
+        await sender.finish()
+
+    assert set(platform.told) == {"a", "b"}
+    assert len(set(platform.keys)) == 2
+
+
+async def test_a_run_that_has_lost_its_lease_sends_nothing_more(
+    platform: _Platform, make_sender: Callable[..., ReportSender], outbox: Outbox
+) -> None:
+    """The job is another's now, also what this one had put before."""
+    async with make_sender() as sender:
+        assert isinstance(outbox.fence, Lease)
+        await sender.put(MessageReport("a"))
+        outbox.fence.note("lost", 0)
+        with pytest.raises(JobTakenOverError):
+            await sender.finish()
+        with pytest.raises(JobTakenOverError):
+            await sender.put(MessageReport("b"))
+
+    assert platform.told == []
 
 
 async def test_a_put_that_waits_for_room_learns_that_the_sender_has_stopped(
@@ -279,7 +372,7 @@ async def test_a_put_that_waits_for_room_learns_that_the_sender_has_stopped(
 
     async def job() -> None:
         async with make_sender(max_queued=1) as sender:
-            await sender.put(MessageReport("a"))
+            await sender.put(*_messages("a", "a"))
             await sender.put(MessageReport("b"))
             pytest.fail("the second put had no room")
 
@@ -287,20 +380,24 @@ async def test_a_put_that_waits_for_room_learns_that_the_sender_has_stopped(
         await job()
 
 
-async def test_a_bug_in_sending_stops_the_sender_and_is_told(
-    make_sender: Callable[..., ReportSender], monkeypatch: pytest.MonkeyPatch
+async def test_a_bug_in_sending_a_report_is_a_report_that_was_not_taken(
+    platform: _Platform, make_sender: Callable[..., ReportSender], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What nobody expected must not leave a flush waiting for ever."""
+    """It must not hold up the end for ever; the text of the error, which may hold anything, is not sent."""
     sender = make_sender()
 
     async def broken(*_: object) -> None:
-        raise KeyError("a bug")
+        raise KeyError("a secret")
 
-    monkeypatch.setattr(sender._client, "post_message", broken)
+    monkeypatch.setattr(sender._client, "set_hash", broken)
 
-    with pytest.raises(KeyError):
-        async with sender:
-            await sender.put(MessageReport("a"))
+    async with sender:
+        await sender.put(HashReport("7", "md5", "00ff"))
+        await sender.put(*END)
+        assert await sender.finish() is JobStatus.FAILED
+
+    assert "(KeyError)" in platform.told[0]
+    assert "secret" not in str(platform.told)
 
 
 async def test_a_hash_without_a_name_at_the_platform_is_not_sent(
@@ -309,12 +406,12 @@ async def test_a_hash_without_a_name_at_the_platform_is_not_sent(
     """Its digest stands in a message already."""
     async with make_sender() as sender:
         await sender.put(HashReport("7", "blake3", "aa"), HashReport("7", "sha1", "bb"))
+        await sender.finish()
 
     assert platform.told == ["bb"]
-    assert platform.keys == ["299:run:1"]
 
 
-async def test_leaving_by_an_exception_drops_the_rest_and_passes_it_on(
+async def test_leaving_by_an_exception_stops_sending_and_passes_it_on(
     platform: _Platform, make_sender: Callable[..., ReportSender]
 ) -> None:
     """The exception comes out as it was, at once, with no task left behind."""
@@ -343,6 +440,7 @@ async def test_a_cancelled_job_is_not_held_up_by_its_reports(
     async def job() -> None:
         async with make_sender() as sender:
             await sender.put(MessageReport("a"))
+            await sender.finish()
 
     running = asyncio.create_task(job())
     await platform.has_been_told(1)
@@ -368,12 +466,11 @@ async def test_a_sender_shows_its_state(
     platform: _Platform, make_sender: Callable[..., ReportSender]
 ) -> None:
     """A repr is for logs and tests."""
-    platform.answers = {"a": 400}
     release = platform.held["b"] = asyncio.Event()
 
     async with make_sender() as sender:
         await sender.put(*_messages("a", "b"))
         await platform.has_been_told(2)
 
-        assert repr(sender) == "<ReportSender of job 299 sending, 2 queued, 1 rejected>"
+        assert repr(sender) == "<ReportSender of job 299 sending, 2 queued>"
         release.set()

@@ -37,6 +37,24 @@ def test_work_runs_in_the_loops_thread_and_its_result_comes_back() -> None:
         assert loop.run(where()) != threading.get_ident()
 
 
+def test_a_call_is_made_in_the_loops_thread_and_after_the_end_not_at_all() -> None:
+    """Whoever stops a task may do so from any thread, and late."""
+    called: list[int] = []
+
+    def note() -> None:
+        called.append(threading.get_ident())
+
+    async def turn() -> int:
+        return threading.get_ident()
+
+    with LoopThread(opening) as loop:
+        loop.call(note)
+        loop_thread = loop.run(turn())
+    loop.call(note)
+
+    assert called == [loop_thread]
+
+
 def test_an_error_of_the_work_is_raised_where_it_is_waited_for() -> None:
     """A failed job is the task's failure, not the loop's."""
 

@@ -1,75 +1,137 @@
-"""The one task: what happens to a message when its job can't be brought to an end."""
+"""The one task: what Celery is told of a message's fate."""
 
 import ssl
 from concurrent.futures import CancelledError
 from typing import Any
 
 import pytest
-import structlog
-from celery.exceptions import Reject
+from celery.exceptions import Reject, Retry
+from kombu.exceptions import OperationalError
 
-from worker.libsafe.errors import NotAuthorizedError, PlatformUnreachableError
+from worker.jobs.stopping import Stop, StopReason
 from worker.queueing.app import TASK, enqueue, make_app
+from worker.queueing.dead_letters import DeadLetter
+from worker.queueing.deliveries import Fate, Verdict
+from worker.queueing.request import LetGo
 from worker.queueing.tasks import register
 
-DOCUMENT = {"api": {"key_user": "a-key-that-nobody-may-see"}}
+DOCUMENT = {"api": {"key_user": "a-key-that-nobody-may-see"}, "function_data": {"job": {"id": "299"}}}
 
 
-def run_task(outcomes: list[Any]) -> tuple[list[Any], list[Any]]:
-    """Run the task in this process, each run with the next outcome; give its calls and the log."""
-    calls: list[Any] = []
+class Deliveries:
+    """Gives each message the fate that the test wants."""
 
-    def run_job(document: Any) -> Any:
-        calls.append(document)
-        outcome = outcomes.pop(0)
-        if isinstance(outcome, Exception):
-            raise outcome
-        return outcome
+    def __init__(self, outcome: Any) -> None:
+        self.outcome = outcome
+        self.documents: list[Any] = []
+        self.stops: list[StopReason | None] = []
 
-    app = make_app("memory://")
-    register(app, run_job)
-    with structlog.testing.capture_logs() as log:
-        app.tasks[TASK].apply(args=[DOCUMENT]).get()
-    return calls, log
+    def handle(self, document: Any, delivery_tag: str, stop: Stop) -> Verdict:
+        """Give the fate."""
+        self.documents.append(document)
+        self.stops.append(stop.reason)
+        if isinstance(self.outcome, BaseException):
+            raise self.outcome
+        return Verdict(self.outcome, "for a reason.", job="hash-worker:job:x")
 
-
-def test_the_payload_is_run_once() -> None:
-    """One message, one run."""
-    calls, log = run_task(["COMPLETED"])
-
-    assert calls == [DOCUMENT]
-    assert log == [{"event": "The task is over", "end": "COMPLETED", "log_level": "info"}]
+    def call(self, function: Any, *arguments: Any) -> None:
+        """Call it at once."""
+        function(*arguments)
 
 
-def test_while_the_platform_is_away_the_message_comes_again() -> None:
-    """A job is not lost because nobody could be told of it."""
-    calls, _ = run_task([PlatformUnreachableError("no answer"), "COMPLETED"])
+class Letters:
+    """Keeps what is put aside."""
 
-    assert calls == [DOCUMENT, DOCUMENT]
+    def __init__(self) -> None:
+        self.kept: list[DeadLetter] = []
 
-
-@pytest.mark.parametrize("error", [NotAuthorizedError("the key was refused")])
-def test_what_trying_again_cannot_cure_is_given_up_and_logged(error: Exception) -> None:
-    """A refused key stays refused; the log says so without showing it."""
-    calls, log = run_task([error])
-
-    assert calls == [DOCUMENT]
-    assert log == [{"event": "The job was given up", "reason": "the key was refused", "log_level": "error"}]
+    def keep(self, letter: DeadLetter) -> str:
+        """Keep a letter."""
+        self.kept.append(letter)
+        return "1"
 
 
-def test_a_job_that_its_worker_can_not_finish_goes_back_to_the_queue() -> None:
+def run_task(outcome: Any, *arguments: Any, **options: Any) -> tuple[Deliveries, Letters]:
+    """Run the task once in this process."""
+    app, deliveries, letters = make_app("memory://"), Deliveries(outcome), Letters()
+    register(app, deliveries, letters, pause_seconds=15)  # type: ignore[arg-type]  # it keeps letters as the real ones do
+    app.tasks[TASK](*arguments, **options)
+    return deliveries, letters
+
+
+def test_a_message_whose_job_has_ended_is_acknowledged() -> None:
+    """One message, one run, and the task returns."""
+    deliveries, letters = run_task(Fate.ACKNOWLEDGED, DOCUMENT)
+
+    assert deliveries.documents == [DOCUMENT]
+    assert letters.kept == []
+
+
+def test_a_message_that_comes_again_is_sent_anew_after_the_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The platform is away, or another worker has the job; nothing of the arguments is shown."""
+    sent: list[dict[str, Any]] = []
+
+    def retry(_: Any, **options: Any) -> Retry:
+        sent.append(options)
+        return Retry()
+
+    monkeypatch.setattr("celery.Task.retry", retry)
+
+    with pytest.raises(Retry):
+        run_task(Fate.COMES_AGAIN, DOCUMENT)
+
+    assert sent == [{"countdown": 15, "argsrepr": "(<payload>,)", "kwargsrepr": "{}"}]
+
+
+def test_a_message_that_can_not_be_sent_anew_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The broker is away: what it has stays there, and comes again."""
+
+    def retry(*_: Any, **__: Any) -> None:
+        raise OperationalError("no broker")
+
+    monkeypatch.setattr("celery.Task.retry", retry)
+
+    with pytest.raises(LetGo):
+        run_task(Fate.COMES_AGAIN, DOCUMENT)
+
+
+@pytest.mark.parametrize("outcome", [Fate.GOES_BACK, CancelledError()])
+def test_a_job_that_its_worker_can_not_finish_goes_back_to_the_queue(outcome: Any) -> None:
     """Perhaps it was not even begun; an acknowledged message would be a lost job."""
-
-    def stopped(_: Any) -> None:
-        raise CancelledError
-
-    app = make_app("memory://")
-    register(app, stopped)
-
     with pytest.raises(Reject) as caught:
-        app.tasks[TASK](DOCUMENT)
+        run_task(outcome, DOCUMENT)
 
     assert caught.value.requeue
+
+
+def test_a_message_of_a_job_that_another_worker_has_is_left_alone() -> None:
+    """To acknowledge or to reject would take what the other one lives on."""
+    with pytest.raises(LetGo):
+        run_task(Fate.LET_GO, DOCUMENT)
+
+
+def test_what_somebody_has_to_look_at_is_kept_with_its_payload() -> None:
+    """An operator may send it again."""
+    _, letters = run_task(Fate.PUT_ASIDE, DOCUMENT)
+
+    assert letters.kept == [
+        DeadLetter(reason="for a reason.", task=TASK, job_id="299", job="hash-worker:job:x", payload=DOCUMENT)
+    ]
+    assert "a-key-that-nobody-may-see" not in repr(letters.kept)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options"),
+    [((), {}), ((DOCUMENT, DOCUMENT), {}), ((), {"document": DOCUMENT}), (("text",), {})],
+)
+def test_whatever_a_producer_sends_reaches_the_deliveries(
+    arguments: tuple[Any, ...], options: dict[str, Any]
+) -> None:
+    """Where there is not one argument there is no payload; an error of Celery's would be seen by nobody."""
+    deliveries, letters = run_task(Fate.PUT_ASIDE, *arguments, **options)
+
+    assert deliveries.documents in ([None], ["text"])
+    assert letters.kept[0].payload is None
 
 
 def test_the_message_does_not_show_the_payload_to_those_who_watch() -> None:

@@ -1,0 +1,28 @@
+"""What tests of all kinds share: a real broker, one for each test process."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+from redis.asyncio import Redis
+
+from worker.local.broker import Broker
+from worker.queueing.broker import open_broker
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def broker(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Broker]:
+    """Run one valkey for all tests that only keep things in it."""
+    broker = Broker(Path(tmp_path_factory.mktemp("broker")))
+    await broker.start()
+    yield broker
+    await broker.stop()
+
+
+@pytest_asyncio.fixture
+async def redis(broker: Broker) -> AsyncIterator[Redis]:
+    """Open an empty database, as the worker opens it."""
+    async with open_broker(broker.url) as redis:
+        await redis.flushdb()
+        yield redis

@@ -1,0 +1,138 @@
+"""Dead letters in a real broker."""
+
+import dataclasses
+import json
+import threading
+
+import pytest
+import redis
+
+from tests.support.toy_queue import ToyQueue, envelope, until
+from worker.queueing import dead_letters
+from worker.queueing.app import QUEUE
+from worker.queueing.dead_letters import DEAD, DeadLetter, DeadLetters
+
+KEY = "a-key-that-nobody-may-see"
+J = "hash-worker:job:https://go.example/job/7"
+
+
+def job_letter(name: str = "a") -> DeadLetter:
+    """Make the letter of a job."""
+    return DeadLetter(reason="It is poison.", job_id="7", job=J, payload={"name": name, "key": KEY})
+
+
+def test_a_letter_comes_out_as_it_went_in(queue: ToyQueue) -> None:
+    """With its number and the broker's time; its repr shows no key."""
+    first = queue.dead.keep(job_letter())
+    second = queue.dead.keep(DeadLetter(reason="It is no JSON.", message="{\udcff"))
+
+    kept = queue.dead.letters()
+    assert [letter.id for letter in kept] == [first, second] == ["1", "2"]
+    assert dataclasses.replace(kept[0], id="", kept_at="") == job_letter()
+    assert kept[1].message == "{\udcff"
+    assert kept[0].kept_at.endswith("+00:00")
+    assert KEY not in repr(kept)
+
+
+def test_a_job_that_is_requeued_begins_anew(queue: ToyQueue) -> None:
+    """Its attempts and its end are forgotten, its payload is on the queue, the letter is gone."""
+    queue.redis.mset({f"{J}:attempts": 5, f"{J}:end": "FAILED", f"{J}:files": "kept"})
+    letter_id = queue.dead.keep(job_letter())
+
+    assert queue.dead.requeue(letter_id)
+
+    assert not queue.dead.letters()
+    assert queue.redis.exists(f"{J}:attempts", f"{J}:end") == 0
+    assert queue.redis.exists(f"{J}:files") == 1
+    queue.start_worker("-c", "1")
+    queue.wait_for("end a")
+
+
+def test_a_message_that_is_requeued_is_the_next_to_be_taken(queue: ToyQueue) -> None:
+    """Byte for byte, for a worker that may know the task by then."""
+    message = json.dumps(envelope([[{"name": "a"}], {}, {}]), indent=1)
+    letter_id = queue.dead.keep(DeadLetter(reason="Unknown.", message=message))
+    queue.send("b")
+
+    assert queue.dead.requeue(letter_id)
+
+    assert queue.messages()[-1] == message.encode()
+    assert not queue.dead.letters()
+
+
+def test_a_message_with_any_bytes_goes_round(queue: ToyQueue) -> None:
+    """Refused by the transport, requeued, refused again: nothing of it changes."""
+    raw = b'{"\xff\x00\xed\xa0\x80/\\'
+    queue.start_worker("-c", "1")
+    queue.send_raw(raw)
+    (letter,) = until(queue.dead.letters)
+
+    queue.dead.requeue(letter.id)
+
+    until(lambda: [one.id for one in queue.dead.letters()] == ["2"])
+    (again,) = queue.dead.letters()
+    assert (again.message or "").encode(errors="surrogateescape") == raw
+
+
+@pytest.mark.parametrize("letter", [job_letter(), DeadLetter(reason="Unknown.", message="{}")])
+def test_a_letter_is_requeued_once(queue: ToyQueue, letter: DeadLetter) -> None:
+    """The second time there is none; nor after it was dropped."""
+    letter_id = queue.dead.keep(letter)
+
+    assert queue.dead.requeue(letter_id)
+    assert not queue.dead.requeue(letter_id)
+    assert not queue.dead.drop(letter_id)
+    assert len(queue.messages()) == 1
+
+
+def test_a_letter_stays_if_the_broker_does_not_take_the_payload(
+    queue: ToyQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is dropped only when the payload is safe."""
+    letter_id = queue.dead.keep(job_letter())
+    away = "redis://127.0.0.1:1/0"
+    monkeypatch.setattr(dead_letters, "make_app", lambda _: make_app_of(away))
+    make_app_of = (
+        dead_letters.make_app.__globals__["make_app"]
+        if False
+        else __import__("worker.queueing.app", fromlist=["make_app"]).make_app
+    )
+
+    with pytest.raises(redis.exceptions.ConnectionError):
+        queue.dead.requeue(letter_id)
+
+    assert [letter.id for letter in queue.dead.letters()] == [letter_id]
+
+
+def test_the_oldest_letter_makes_room(queue: ToyQueue, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The list is bounded, and says so in the log."""
+    logged: list[object] = []
+    monkeypatch.setattr(dead_letters._log, "error", lambda event, **data: logged.append((event, data)))
+    full = {str(number): '{"kept_at":1,"reason":"Old."}' for number in range(-9999, 1)}
+    queue.redis.hset(DEAD, mapping=full)
+
+    queue.dead.keep(job_letter())
+
+    ids = [letter.id for letter in queue.dead.letters()]
+    assert len(ids) == dead_letters.MOST_LETTERS
+    assert (ids[0], ids[-1]) == ("-9998", "1")
+    assert logged[-1] == ("The oldest dead letter was dropped, there are too many", {"letter": -9999})
+
+
+def test_letters_of_many_threads_get_numbers_of_their_own(queue: ToyQueue) -> None:
+    """Every worker writes to the same list."""
+    threads = [threading.Thread(target=DeadLetters(queue.url).keep, args=[job_letter()]) for _ in range(8)]
+
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert [letter.id for letter in queue.dead.letters()] == [str(number) for number in range(1, 9)]
+
+
+def test_a_broker_that_is_away_is_an_error() -> None:
+    """Of the redis library's own kind."""
+    with pytest.raises(redis.exceptions.ConnectionError):
+        DeadLetters("redis://127.0.0.1:1/0").letters()
+    assert QUEUE == "hashing"

@@ -1,0 +1,113 @@
+"""Messages that are no task of ours: each is kept, none ends the worker, and no log shows what is in it."""
+
+import base64
+import json
+import pickle
+from typing import Any
+
+import pytest
+
+from tests.support.toy_queue import ToyQueue, envelope, until
+from worker.queueing.app import TASK
+
+KEY = "a-key-that-nobody-may-see"
+ARGUMENTS: list[Any] = [
+    [{"name": "a", "api": {"key_user": KEY}, "function_data": {"job": {"id": 7}}}],
+    {},
+    {},
+]
+
+
+class Evil:
+    """Pickled, it would run a command when it is read."""
+
+    def __reduce__(self) -> Any:
+        return (print, ("pickle was read",))
+
+
+def v2(**headers: object) -> dict[str, Any]:
+    """Make a message of protocol 2 with these headers."""
+    return envelope(ARGUMENTS, headers={"task": TASK, "id": "a-task", **headers})
+
+
+FAULTY = {
+    "pickle": envelope(
+        base64.b64encode(pickle.dumps(Evil())).decode(),
+        **{"content-type": "application/x-python-serialize", "content-encoding": "binary"},
+    ),
+    "yaml": envelope(f"key: {KEY}", **{"content-type": "application/x-yaml"}),
+    "no JSON": envelope("{" + KEY),
+    "no content": envelope(""),
+    "a number": envelope(5),
+    "no text": envelope("") | {"body": {"key": KEY}},
+    "two parts": envelope(ARGUMENTS[:2]),
+    "arguments are no list": envelope([KEY, {}, {}]),
+    "no headers": envelope(ARGUMENTS, headers={}),
+    "unknown task": v2(task="another.task"),
+    "task is a list": v2(task=["x"]),
+    "no id": envelope(ARGUMENTS, headers={"task": TASK}),
+    "id is a number": v2(id=5),
+    "shadow is a list": v2(shadow=[1]),
+    "retries is a text": v2(retries="many"),
+    "time limits are texts": v2(timelimit=["a", "b"]),
+    "one time limit": v2(timelimit=[1]),
+    "wrong eta": v2(eta=f"soon {KEY}"[:4]),
+    "eta is a number": v2(eta=5),
+    "expired": v2(expires="2020-01-01T00:00:00+00:00"),
+}
+
+
+@pytest.mark.parametrize("name", FAULTY)
+def test_a_faulty_message_becomes_a_dead_letter(queue: ToyQueue, name: str) -> None:
+    """With a reason; it is acknowledged, the next message is run, and no log has what was in it."""
+    queue.start_worker("-c", "1")
+
+    queue.send_raw(FAULTY[name])
+    queue.send("good")
+    queue.wait_for("end good")
+
+    (letter,) = until(queue.dead.letters)
+    assert json.loads(letter.message or "") == FAULTY[name]
+    assert letter.reason.endswith(".")
+    queue.wait_until_acknowledged()
+    assert queue.told() == ["begin good", "end good"]
+    assert "pickle was read" not in queue.logs()
+    assert KEY not in queue.logs() + letter.reason + repr(letter)
+
+
+def test_a_letter_tells_what_can_be_told(queue: ToyQueue) -> None:
+    """The reason, and the job if the payload is readable."""
+    queue.start_worker("-c", "1")
+
+    for name in ("unknown task", "pickle", "expired", "id is a number"):
+        queue.send_raw(FAULTY[name])
+        until(
+            lambda name=name: FAULTY[name] in [json.loads(one.message or "") for one in queue.dead.letters()]
+        )
+
+    assert [(letter.reason, letter.task, letter.job_id) for letter in queue.dead.letters()] == [
+        ("This worker knows no such task.", "another.task", "7"),
+        ("Its content type is application/x-python-serialize; only JSON is read.", TASK, None),
+        ("It is an invalid task message: it expired before a worker took it.", TASK, "7"),
+        ("It is no task message: id is missing or wrong.", TASK, "7"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        envelope(ARGUMENTS),
+        envelope({"args": ARGUMENTS[0], "kwargs": {}}),
+        envelope({"task": TASK, "id": "a-task", "args": ARGUMENTS[0], "kwargs": {}}, headers={}),
+    ],
+    ids=["protocol 2", "hybrid", "protocol 1"],
+)
+def test_a_strangers_message_is_run(queue: ToyQueue, message: dict[str, Any]) -> None:
+    """In every form that Celery knows."""
+    queue.start_worker("-c", "1")
+
+    queue.send_raw(message)
+
+    queue.wait_for("end a")
+    queue.wait_until_acknowledged()
+    assert not queue.dead.letters()

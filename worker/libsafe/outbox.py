@@ -1,0 +1,305 @@
+"""The outbox: a job's reports in the broker's Redis, from before they are sent until the platform has them.
+
+It is a stream of entries. An entry holds reports that belong together, such as those of one file, and is
+written in one script with what that file came to. Nothing is written but by the run that holds the job's
+lease: the script looks at the lease itself. The entry of the job's end is the last one for ever.
+
+An entry's id is `<epoch>-<count>`: the epoch is the broker's clock in milliseconds when the run took the
+lease, so that ids grow from run to run and are never used again, not even after the broker lost its data.
+"""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from pydantic import SecretStr, TypeAdapter
+from redis.asyncio import Redis
+
+from worker.libsafe.errors import JobAddress, JobTakenOverError
+from worker.libsafe.models import JobStatus
+from worker.libsafe.reports import MessageReport, Report, StatusReport
+
+JOB_PREFIX = "hash-worker:job:"
+UNDELIVERED = "hash-worker:undelivered"
+"""The set of jobs that have ended, and whose platform does not know it yet."""
+END_KEPT_SECONDS = 30 * 24 * 3600
+"""How long a job's end is remembered, to know a copy of its message by."""
+
+# A platform may refuse every report of a job of millions of files; the count goes on.
+_MOST_REFUSALS_KEPT = 1000
+_REPORTS = TypeAdapter(tuple[Report, ...])
+# A write whose answer was lost is repeated, with the same ids: then it is there already.
+_PUT = """
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 'held' end
+local ended = redis.call('GET', KEYS[4])
+if ended and ended ~= ARGV[#ARGV] then return 'ended' end
+for i = 4, #ARGV, 5 do
+    local added = redis.pcall('XADD', KEYS[2], ARGV[i], 'reports', ARGV[i + 1])
+    if added['err'] and not string.find(added['err'], 'equal or smaller') then return added end
+    if ARGV[i + 2] ~= '' then
+        redis.call('HSET', KEYS[3], ARGV[i + 2], ARGV[i + 3])
+        redis.call('DEL', KEYS[5])
+    end
+    if ARGV[i + 4] ~= '' then
+        redis.call('SET', KEYS[4], ARGV[i + 4], 'EX', ARGV[2])
+        redis.call('SET', KEYS[6], ARGV[3])
+        redis.call('SADD', KEYS[7], KEYS[8])
+    end
+end
+return 'ok'
+"""
+_ACCEPT = """
+for i = 2, #ARGV, 2 do
+    if redis.call('XDEL', KEYS[1], ARGV[i]) == 1 and ARGV[i + 1] ~= '' then
+        for _, refusal in ipairs(cjson.decode(ARGV[i + 1])) do
+            if redis.call('HINCRBY', KEYS[2], 'count', 1) <= tonumber(ARGV[1]) then
+                redis.call('HSET', KEYS[2], refusal[1], refusal[2])
+            end
+        end
+    end
+end
+"""
+_CLEAR = """
+if redis.call('EXISTS', KEYS[1]) == 0 or redis.call('XLEN', KEYS[2]) > 0 then return 0 end
+redis.call('SREM', KEYS[3], KEYS[4])
+redis.call('DEL', unpack(KEYS, 5))
+return 1
+"""
+
+
+def job_name(address: JobAddress) -> str:
+    """Name a job in Redis: two platforms may both have a job 299."""
+    return f"{JOB_PREFIX}{address.api_url}/job/{address.job_id}"
+
+
+class Fence(Protocol):
+    """Who may write: the run that holds the job's lease."""
+
+    @property
+    def token(self) -> str:
+        """What the lease holds while it is this run's."""
+
+    @property
+    def epoch(self) -> int:
+        """When it took the lease, in milliseconds of the broker's clock."""
+
+    @property
+    def is_sure(self) -> bool:
+        """Whether nobody else can have the lease by now."""
+
+    async def confirm(self) -> None:
+        """Wait until it is sure; raise `JobTakenOverError` if another run has the lease."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """Reports that belong together, and what names them in the stream."""
+
+    id: str
+    reports: tuple[Report, ...]
+
+    @property
+    def is_end(self) -> bool:
+        """Whether it ends the job."""
+        return any(isinstance(report, StatusReport) for report in self.reports)
+
+
+@dataclass(frozen=True, slots=True)
+class Refusals:
+    """Reports that the platform refused for good: how many, and what to tell of the first thousand."""
+
+    count: int = 0
+    messages: tuple[MessageReport, ...] = ()
+
+
+@dataclass(slots=True, eq=False)
+class _Write:
+    """One thing to be written; `error` says why it was not."""
+
+    arguments: tuple[str, ...]
+    is_done: bool = False
+    error: Exception | None = None
+
+
+class _Writer:
+    """Writes in one go, in order, what has gathered while the last write was under way.
+
+    Args:
+        write: Takes the arguments of all. It may come again with the same ones.
+    """
+
+    def __init__(self, write: Callable[[list[str]], Awaitable[None]]) -> None:
+        self._write = write
+        self._waiting: list[_Write] = []
+        self._lock = asyncio.Lock()
+
+    async def add(self, *arguments: str) -> None:
+        mine = _Write(arguments)
+        self._waiting.append(mine)
+        async with self._lock:
+            if not mine.is_done:
+                batch, self._waiting = self._waiting, []
+                await self._write_all(batch)
+        if mine.error is not None:
+            raise mine.error
+
+    async def _write_all(self, batch: list[_Write]) -> None:
+        error = None
+        try:
+            await self._write([argument for one in batch for argument in one.arguments])
+        except asyncio.CancelledError:
+            # Only one of them is cancelled: the others write again, also what may be there by now.
+            self._waiting[:0] = batch
+            raise
+        except Exception as caught:  # noqa: BLE001 - each of them raises it
+            error = caught
+        for one in batch:
+            one.is_done, one.error = True, error
+
+
+class Outbox:
+    """The outbox of one job.
+
+    Args:
+        redis: The broker's, with answers decoded; it waits for a broker that is away.
+        job: The job's name in Redis, of `job_name`.
+        address: Where its reports go, which whoever delivers its end has to know.
+        fence: Who writes.
+
+    Attributes:
+        is_ended: The job's end was put here, by this run.
+    """
+
+    def __init__(self, redis: Redis, job: str, address: JobAddress, fence: Fence) -> None:
+        self._redis = redis
+        self._job = job
+        self._address = address
+        self.fence = fence
+        self.is_ended = False
+        self._count = 0
+        self._put_script = redis.register_script(_PUT)
+        self._accept_script = redis.register_script(_ACCEPT)
+        self._clear_script = redis.register_script(_CLEAR)
+        self._puts = _Writer(self._write_puts)
+        self._accepts = _Writer(self._write_accepts)
+
+    def __repr__(self) -> str:
+        return f"<Outbox of {self._job}, {self._count} entries put>"
+
+    async def put(self, *reports: Report, file: str = "", outcome: str = "") -> Entry:
+        """Keep reports; when this returns, no crash of ours loses them.
+
+        Args:
+            reports: In the order in which they are to be sent. With a `StatusReport` among them they are the
+                job's end, and the last that is ever put.
+            file: What names the file that they are about, if this is all that is to be told of it.
+            outcome: What the file came to, for whoever goes on with the job; see `files`.
+
+        Raises:
+            JobTakenOverError: Another run has the lease, or the job has ended: nothing was kept.
+        """
+        self._count += 1
+        entry = Entry(f"{self.fence.epoch}-{self._count}", reports)
+        body = _REPORTS.dump_json(reports).decode()
+        ends = [str(report.status) for report in reports if isinstance(report, StatusReport)]
+        await self._puts.add(entry.id, body, file, outcome, f"{ends[0]} {entry.id}" if ends else "")
+        return entry
+
+    async def accept(self, entry: Entry, refused: Sequence[tuple[int, MessageReport]] = ()) -> None:
+        """Forget an entry that the platform has dealt with; twice is fine.
+
+        Args:
+            entry: What was sent.
+            refused: Which of its reports were refused for good, by their place in it, and what to tell of it.
+        """
+        refusals = [
+            (f"{entry.id}:{place}", _REPORTS.dump_json((message,)).decode()) for place, message in refused
+        ]
+        await self._accepts.add(entry.id, json.dumps(refusals) if refusals else "")
+
+    async def entries(self) -> list[Entry]:
+        """Read what the platform does not have yet, the oldest first."""
+        found = await self._redis.xrange(self._key("outbox"))
+        return [Entry(id_, _REPORTS.validate_json(fields["reports"])) for id_, fields in found]
+
+    async def files(self) -> dict[str, str]:
+        """Read what files came to in this run and those before it, by what names them."""
+        return await _hash(self._redis, self._key("files"))
+
+    async def refusals(self) -> Refusals:
+        """Read what the platform refused."""
+        found = await _hash(self._redis, self._key("refused"))
+        count = int(found.pop("count", 0))
+        messages = [_REPORTS.validate_json(found[place])[0] for place in sorted(found, key=_in_order)]
+        return Refusals(count, tuple(message for message in messages if isinstance(message, MessageReport)))
+
+    async def discard(self) -> None:
+        """Forget all of a job that is no longer ours to tell about."""
+        await self._redis.delete(*map(self._key, ("outbox", "files", "refused", "head", "attempts")))
+        await self._redis.srem(UNDELIVERED, self._job)  # type: ignore[misc]  # redis types it for both its clients
+
+    async def clear(self) -> bool:
+        """Forget the job but for its end, if it has ended and the platform has all of it; tell whether so."""
+        keys = [self._key("end"), self._key("outbox"), UNDELIVERED, self._job]
+        keys += map(self._key, ("outbox", "files", "refused", "head", "attempts"))
+        return bool(await self._clear_script(keys=keys))
+
+    def _key(self, what: str) -> str:
+        return f"{self._job}:{what}"
+
+    async def _write_puts(self, arguments: list[str]) -> None:
+        keys = [
+            *map(self._key, ("lease", "outbox", "files", "end", "attempts", "head")),
+            UNDELIVERED,
+            self._job,
+        ]
+        ends_job = bool(arguments[-1])
+        head = _head(self._address) if ends_job else ""
+        given = [self.fence.token, END_KEPT_SECONDS, head, *arguments]
+        while (answer := await self._put_once(keys, given)) != "ok":
+            # A broker that was away for long may have forgotten the lease before this reached it.
+            if answer == "ended" or self.fence.is_sure:
+                raise JobTakenOverError(f"Job {self._address.job_id} is {answer} by another run; this stops.")
+        self.is_ended = self.is_ended or ends_job
+
+    async def _put_once(self, keys: list[str], arguments: list[Any]) -> str:
+        await self.fence.confirm()
+        return str(await self._put_script(keys=keys, args=arguments))
+
+    async def _write_accepts(self, arguments: list[str]) -> None:
+        keys = [self._key("outbox"), self._key("refused")]
+        await self._accept_script(keys=keys, args=[str(_MOST_REFUSALS_KEPT), *arguments])
+
+
+async def end_of(redis: Redis, job: str) -> JobStatus | None:
+    """Tell how a job ended, or None if it has not, or so long ago that nobody knows."""
+    found = await redis.get(f"{job}:end")
+    return JobStatus(found.split(" ")[0]) if found else None
+
+
+async def undelivered(redis: Redis) -> Mapping[str, JobAddress]:
+    """Find the jobs that have ended without their platform knowing, and where it is."""
+    found = {}
+    for job in await redis.smembers(UNDELIVERED):  # type: ignore[misc]  # redis types it for both its clients
+        head = await redis.get(f"{job}:head")
+        if head is not None:
+            fields = json.loads(head)
+            found[job] = JobAddress(fields["api_url"], SecretStr(fields["key"]), fields["job_id"])
+    return found
+
+
+async def _hash(redis: Redis, key: str) -> dict[str, str]:
+    return dict(await redis.hgetall(key))  # type: ignore[misc]  # redis types it for both its clients
+
+
+def _head(address: JobAddress) -> str:
+    """Say where to deliver; it holds the key, and is there no longer than the outbox of an ended job."""
+    key = address.key.get_secret_value()
+    return json.dumps({"api_url": address.api_url, "key": key, "job_id": address.job_id})
+
+
+def _in_order(place: str) -> tuple[int, ...]:
+    entry, _, index = place.partition(":")
+    return (*map(int, entry.split("-")), int(index))

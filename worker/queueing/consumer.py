@@ -1,0 +1,137 @@
+"""What a worker does with a message that is no task of its own: it keeps it as a dead letter.
+
+Celery would throw it away and log its body, which may hold keys.
+"""
+
+import warnings
+from collections.abc import Callable
+from typing import Annotated, Any
+
+from celery.exceptions import CPendingDeprecationWarning, InvalidTaskError
+from celery.worker import consumer, state
+from kombu.exceptions import ContentDisallowed
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from worker.queueing.dead_letters import DeadLetter
+from worker.queueing.request import job_id
+
+# A reason may quote a name of somebody else's.
+_LONGEST_QUOTE = 100
+
+_Limit = Annotated[float, Field(gt=0)]
+
+
+class _TaskMessage(BaseModel):
+    """What Celery reads of a message without looking: in its headers, or in its body before protocol 2."""
+
+    model_config = ConfigDict(strict=True)
+
+    task: str
+    id: Annotated[str, Field(min_length=1)]
+    shadow: str | None = None
+    retries: int = 0
+    timelimit: Annotated[list[_Limit | None], Field(min_length=2, max_length=2)] | None = None
+    args: list[Any]
+    named_args: Annotated[dict[str, Any], Field(alias="kwargs")]
+    embed: dict[str, Any] | None = None
+
+
+class Consumer(consumer.Consumer):  # type: ignore[misc]  # Celery has no types
+    """Celery's consumer, which no message can end."""
+
+    def create_task_handler(self, *args: Any, **options: Any) -> Callable[[Any], None]:
+        """Give what Celery's loop calls with each message."""
+        handle = super().create_task_handler(*args, **options)
+
+        def on_message(message: Any) -> None:
+            try:
+                _check(message)
+            except Exception as error:  # noqa: BLE001  # whatever it holds, it must not end the worker
+                self.on_decode_error(message, error)
+            else:
+                handle(message)
+
+        return on_message
+
+    def on_decode_error(self, message: Any, exc: Exception) -> None:
+        """Keep a message that can't be read."""
+        if isinstance(exc, ContentDisallowed):
+            self._keep(message, f"Its content type is {_quoted(message.content_type)}; only JSON is read.")
+        elif isinstance(exc, ValidationError):
+            where = ".".join(map(str, exc.errors()[0]["loc"]))
+            self._keep(message, f"It is no task message: {_quoted(where)} is missing or wrong.")
+        else:
+            self._keep(message, f"It can't be decoded ({type(exc).__name__}).")
+
+    def on_unknown_message(self, body: Any, message: Any) -> None:  # noqa: ARG002  # Celery's signature
+        """Keep a message that is no task's."""
+        self._keep(message, "It is no task message.")
+
+    def on_unknown_task(self, body: Any, message: Any, exc: Exception) -> None:  # noqa: ARG002  # Celery's signature
+        """Keep a message for a task that this worker does not have."""
+        self._keep(message, "This worker knows no such task.")
+
+    def on_invalid_task(self, body: Any, message: Any, exc: InvalidTaskError) -> None:  # noqa: ARG002  # Celery's signature
+        """Keep a message with a wrong header."""
+        self._keep(message, f"It is an invalid task message: {_quoted(str(exc))}.")
+
+    def on_connection_error_after_connected(self, exc: Exception) -> None:
+        """Say that the connection is lost, without asking again what was decided about running tasks."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", CPendingDeprecationWarning)
+            super().on_connection_error_after_connected(exc)
+
+    def on_close(self) -> None:
+        """Forget what was taken over a lost connection, but not what still runs: it can be terminated."""
+        running = [request for request in tuple(state.requests.values()) if request.message.is_running]
+        super().on_close()
+        for request in running:
+            state.requests[request.id] = request
+            state.reserved_requests.add(request)
+            if not request.message.is_running:  # it ended meanwhile, in its own thread
+                state.task_ready(request)
+
+    def on_ready(self) -> None:
+        """Have what has run on send its events over the new connection."""
+        super().on_ready()
+        for request in tuple(state.requests.values()):
+            request.eventer = self.event_dispatcher
+
+    def _keep(self, message: Any, reason: str) -> None:
+        name = message.headers.get("task")
+        letter = DeadLetter(
+            reason=reason,
+            task=_quoted(name) if isinstance(name, str) else None,
+            job_id=_job_id(message),
+        )
+        message.channel.refuse(message.delivery_tag, letter)
+
+
+def _check(message: Any) -> None:
+    """Make sure that Celery can read a message.
+
+    Raises:
+        ValidationError: It is no task message.
+        Exception: Whatever decoding raises.
+    """
+    _TaskMessage.model_validate(_fields(message))
+
+
+def _fields(message: Any) -> dict[str, Any]:
+    body = message.decode()
+    if isinstance(body, list):
+        body = dict(zip(("args", "kwargs", "embed"), body, strict=True))
+    elif not isinstance(body, dict):
+        body = {}
+    return {**body, **message.headers} if "task" in message.headers else body
+
+
+def _job_id(message: Any) -> str | None:
+    try:
+        return job_id(_fields(message)["args"])
+    except Exception:  # noqa: BLE001  # a message that can't be read tells no job
+        return None
+
+
+def _quoted(text: object) -> str:
+    return str(text)[:_LONGEST_QUOTE]

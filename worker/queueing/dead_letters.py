@@ -1,0 +1,166 @@
+"""Dead letters: messages and jobs that were given up, kept in the broker until an operator decides.
+
+One Redis hash holds them, a letter's number to its JSON. The transport's and the consumer's letters hold a
+raw message, a job's letter its payload; both carry keys, and nothing here shows them.
+"""
+
+import json
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import Any
+
+import redis
+import structlog
+from kombu.exceptions import OperationalError
+
+from worker.queueing.app import QUEUE, enqueue, make_app
+
+DEAD = "hash-worker:dead"
+LAST_NUMBER = "hash-worker:dead:last"
+
+MOST_LETTERS = 10_000
+"""Above it the oldest letter makes room, with a line in the log."""
+
+# keep(letters, last, letter) adds a letter, JSON without its time, and gives its number and, if one had to
+# make room, that one's. The clock is Redis' own, as for everything that workers compare.
+KEEP = """
+local function keep(letters, last, letter)
+  local oldest = false
+  if redis.call('HLEN', letters) >= %d then
+    for _, number in ipairs(redis.call('HKEYS', letters)) do
+      oldest = math.min(oldest or tonumber(number), tonumber(number))
+    end
+    redis.call('HDEL', letters, oldest)
+  end
+  local number = redis.call('INCR', last)
+  local kept_at = redis.call('TIME')[1]
+  redis.call('HSET', letters, number, '{"kept_at":' .. kept_at .. ',' .. string.sub(letter, 2))
+  return {number, oldest}
+end
+""" % (MOST_LETTERS,)  # noqa: UP031  # Lua's braces would all be doubled
+
+_KEEP = KEEP + "return keep(KEYS[1], KEYS[2], ARGV[1])"
+
+# The message goes back to the end that is taken next. Both or nothing, so twice is harmless.
+_PUT_BACK = """
+if redis.call('HDEL', KEYS[1], ARGV[1]) == 0 then return 0 end
+redis.call('RPUSH', KEYS[2], ARGV[2])
+return 1
+"""
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeadLetter:
+    """What was given up, and why.
+
+    Attributes:
+        id: Its number; empty until it is kept.
+        kept_at: When, UTC, ISO 8601; empty until it is kept.
+        reason: One sentence.
+        task: The task's name, if the message told it.
+        job_id: The job's id, if the payload told it.
+        job: The job's name in Redis, for a job that was given up.
+        payload: Its payload.
+        message: The raw message, for one that could not be run.
+    """
+
+    reason: str
+    task: str | None = None
+    job_id: str | None = None
+    job: str | None = None
+    payload: dict[str, Any] | None = field(default=None, repr=False)
+    message: str | None = field(default=None, repr=False)
+    id: str = ""
+    kept_at: str = ""
+
+    def as_json(self) -> str:
+        """Give what Redis keeps of a new letter."""
+        told = {"reason": self.reason, "task": self.task, "job_id": self.job_id, "job": self.job}
+        held = {"payload": self.payload, "message": self.message}
+        return json.dumps({name: value for name, value in {**told, **held}.items() if value is not None})
+
+
+class DeadLetters:
+    """The letters in one broker, connected when first used. For any thread but an event loop's.
+
+    Its methods raise `redis.exceptions.RedisError` if the broker is not there.
+
+    Args:
+        broker_url: Valkey or Redis with its password; with rediss:// the certificate is checked.
+    """
+
+    def __init__(self, broker_url: str) -> None:
+        self._broker_url = broker_url
+
+    def keep(self, letter: DeadLetter) -> str:
+        """Keep a letter and log it; the oldest makes room if there are too many.
+
+        Returns:
+            The letter's id.
+        """
+        kept = self._client.eval(_KEEP, 2, DEAD, LAST_NUMBER, letter.as_json())
+        return log_kept(kept, letter.reason, letter.job_id)
+
+    def letters(self) -> list[DeadLetter]:
+        """Give all letters, the oldest first."""
+        kept: Any = self._client.hgetall(DEAD)
+        return [_letter(number, kept[number]) for number in sorted(kept, key=int)]
+
+    def requeue(self, letter_id: str) -> bool:
+        """Put what a letter holds back on the queue, with its attempts forgotten, and drop the letter.
+
+        Returns:
+            False if there is no such letter.
+        """
+        text: Any = self._client.hget(DEAD, letter_id)
+        if text is None:
+            return False
+        letter = _letter(letter_id.encode(), text)
+        if letter.payload is None:
+            message = (letter.message or "").encode(errors="surrogateescape")
+            return bool(self._client.eval(_PUT_BACK, 2, DEAD, QUEUE, letter_id, message))
+        if letter.job:
+            self._client.delete(f"{letter.job}:attempts", f"{letter.job}:end")
+        try:
+            enqueue(make_app(self._broker_url), letter.payload)
+        except OperationalError as error:
+            raise redis.exceptions.ConnectionError("the broker did not take the payload") from error
+        return self.drop(letter_id)
+
+    def drop(self, letter_id: str) -> bool:
+        """Drop a letter for good.
+
+        Returns:
+            False if there is no such letter.
+        """
+        return bool(self._client.hdel(DEAD, letter_id))
+
+    @cached_property
+    def _client(self) -> redis.Redis:
+        client: redis.Redis = redis.Redis.from_url(
+            self._broker_url, socket_timeout=15, socket_connect_timeout=5
+        )
+        return client
+
+
+def log_kept(kept: Any, reason: str, job_id: str | None = None) -> str:
+    """Log what `KEEP` answered.
+
+    Returns:
+        The letter's id.
+    """
+    number, made_room = kept
+    _log.error("A dead letter was kept", letter=number, reason=reason, job_id=job_id)
+    if made_room:
+        _log.error("The oldest dead letter was dropped, there are too many", letter=made_room)
+    return str(number)
+
+
+def _letter(number: bytes, text: bytes) -> DeadLetter:
+    # A raw message may be no UTF-8 at all; it must come out as it went in.
+    stored = json.loads(text.decode(errors="surrogateescape"))
+    kept_at = datetime.fromtimestamp(stored.pop("kept_at"), UTC).isoformat()
+    return DeadLetter(**stored, id=number.decode(), kept_at=kept_at)

@@ -1,0 +1,256 @@
+"""What becomes of a message: its job is run, joined, left to another worker, or put aside.
+
+Messages come at least once, and copies of one come at the same time: after each reset of a connection Celery
+puts every message that is worked on back into the queue. So a message says only that a job is to be done; who
+does it is decided by the job's lease, and whether it is done already by its end in the outbox.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+import structlog
+from redis.asyncio import Redis
+
+from worker.jobs.runner import JobRunner
+from worker.jobs.stopping import Stop, StoppedError, StopReason
+from worker.libsafe.errors import (
+    JobAddress,
+    JobTakenOverError,
+    LibsafeError,
+    PayloadError,
+    TransientLibsafeError,
+)
+from worker.libsafe.outbox import Outbox, job_name
+from worker.libsafe.payload import Payload
+from worker.queueing.lease import Lease, Leases
+
+_log = structlog.get_logger(__name__)
+
+
+class Fate(StrEnum):
+    """What becomes of a message."""
+
+    ACKNOWLEDGED = "acknowledged"
+    """The job has ended, and its end is safe."""
+    COMES_AGAIN = "comes again"
+    """After a pause: the platform is away, or another worker has the job."""
+    GOES_BACK = "goes back"
+    """At once, for another worker."""
+    LET_GO = "let go"
+    """It is left as it is in the broker: another worker may live on it, or it comes again by itself."""
+    PUT_ASIDE = "put aside"
+    """Among the dead letters: somebody has to look at it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """A message's fate, and why.
+
+    Args:
+        fate: What becomes of it.
+        reason: A sentence's end, for the log and for the dead letters.
+        job: The job's name in Redis, if it has one.
+        is_away: It comes again because the platform is away.
+    """
+
+    fate: Fate
+    reason: str
+    job: str | None = None
+    is_away: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Assignment:
+    """What a message asks for: a payload to run, or one to refuse, and where to tell of it."""
+
+    job: str
+    address: JobAddress
+    payload: Payload | PayloadError
+
+
+@dataclass(frozen=True, slots=True)
+class _Running:
+    """A job that this process runs, for the copies of its message that come meanwhile."""
+
+    stop: Stop
+    tags: set[str]
+    verdict: asyncio.Future[Verdict]
+
+
+class Deliveries:
+    """Brings messages to their fate, many at once.
+
+    Args:
+        redis: The broker's, with answers decoded.
+        leases: Of the jobs.
+        runner: Runs them.
+        most_attempts: Runs that may die over a job, without a file done, before it is FAILED.
+    """
+
+    def __init__(self, redis: Redis, leases: Leases, runner: JobRunner, *, most_attempts: int) -> None:
+        self._redis = redis
+        self._leases = leases
+        self._runner = runner
+        self._most_attempts = most_attempts
+        self._running: dict[str, _Running] = {}
+
+    def __repr__(self) -> str:
+        return f"<Deliveries, {len(self._running)} jobs running>"
+
+    async def handle(self, document: dict[str, Any], delivery_tag: str, stop: Stop) -> Verdict:
+        """Bring one message to its fate.
+
+        Args:
+            document: The payload, decoded.
+            delivery_tag: Celery's, the same for each copy of a message.
+            stop: Ends the run before its time.
+        """
+        try:
+            assignment = _read(document)
+            self._runner.check(assignment.address)
+        except LibsafeError as error:
+            # No job's id, no key, or an address that no key is sent to: the platform can't be told.
+            return Verdict(Fate.PUT_ASIDE, str(error))
+        with structlog.contextvars.bound_contextvars(job_id=assignment.address.job_id):
+            if running := self._running.get(assignment.job):
+                return await _join(running, delivery_tag, stop)
+            running = _Running(stop, {delivery_tag}, asyncio.get_running_loop().create_future())
+            self._running[assignment.job] = running
+            # Unless something better comes, the message stays in the broker, as after a worker's death.
+            verdict = Verdict(Fate.LET_GO, "the run met an error of its own.", assignment.job)
+            try:
+                verdict = await self._run(assignment, running)
+            except asyncio.CancelledError:
+                verdict = Verdict(Fate.GOES_BACK, "the worker was stopped.", assignment.job)
+                raise
+            except Exception:  # noqa: BLE001 - the others go on, and this message comes again
+                _log.exception("A message met an error of the hash worker itself")
+            finally:
+                del self._running[assignment.job]
+                running.verdict.set_result(verdict)
+            return verdict
+
+    async def deliver(self, job: str, address: JobAddress) -> None:
+        """Bring the end of a job to its platform, unless somebody is about it already.
+
+        Raises:
+            LibsafeError: The platform is away, or does not take it.
+        """
+        if job in self._running:
+            return
+        lease = await self._leases.take(job, to_run=False)
+        if lease is None:
+            return
+        async with self._kept(lease, Stop()):
+            await self._runner.deliver(address, Outbox(self._redis, job, address, lease))
+
+    async def _run(self, assignment: _Assignment, running: _Running) -> Verdict:
+        job = assignment.job
+        while True:
+            lease = await self._leases.take(job)
+            if lease is None:
+                return Verdict(Fate.COMES_AGAIN, "another worker has the job.", job)
+            lease.tags = running.tags
+            outbox = Outbox(self._redis, job, assignment.address, lease)
+            try:
+                async with self._kept(lease, running.stop):
+                    return await self._end_of(lease, assignment, outbox, running.stop)
+            except StoppedError as stopped:
+                if not lease.is_gone:
+                    return Verdict(_fate_of(stopped.reason), f"it was stopped: {stopped.reason}.", job)
+            except JobTakenOverError as error:
+                if not lease.is_gone:
+                    return Verdict(Fate.LET_GO, str(error), job)
+            except TransientLibsafeError as error:
+                fate = Fate.ACKNOWLEDGED if outbox.is_ended else Fate.COMES_AGAIN
+                return Verdict(fate, str(error), job, is_away=True)
+            except LibsafeError as error:
+                return Verdict(Fate.PUT_ASIDE, str(error), job)
+            # The broker has lost all it knew, the message too: nobody else will do it.
+            _log.warning("The broker has lost its data, the job begins anew")
+            running.stop.renew()
+
+    async def _end_of(self, lease: Lease, assignment: _Assignment, outbox: Outbox, stop: Stop) -> Verdict:
+        """Bring a job to its end; whatever stands in the way is raised."""
+        address, payload = assignment.address, assignment.payload
+        if lease.ended:
+            return Verdict(Fate.ACKNOWLEDGED, f"the job has ended {lease.ended} before.", lease.job)
+        if lease.attempts > self._most_attempts:
+            reason = (
+                f"{self._most_attempts} workers ended over it without a file done; see what it does to them."
+            )
+            await self._runner.fail(address, outbox, reason)
+            return Verdict(Fate.PUT_ASIDE, reason, lease.job)
+        if isinstance(payload, PayloadError):
+            _log.warning("A payload can't be used", faults=[str(fault) for fault in payload.faults])
+            end = await self._runner.fail(address, outbox, str(payload))
+        else:
+            end = await self._runner.run(payload, outbox, stop)
+        return Verdict(Fate.ACKNOWLEDGED, f"the job is {end}.", lease.job)
+
+    async def _give_up(self, lease: Lease, address: JobAddress, outbox: Outbox) -> Verdict:
+        """Fail a job over which workers die; should that be what they die of, it is at least put aside."""
+        reason = f"{self._most_attempts} workers ended over it without a file done; see what it does to them."
+        try:
+            await self._runner.fail(address, outbox, reason)
+        except LibsafeError:
+            raise
+        except Exception:  # noqa: BLE001 - it is put aside, whatever it does
+            _log.exception("A job that is given up met an error of the hash worker itself")
+        return Verdict(Fate.PUT_ASIDE, reason, lease.job)
+
+    @asynccontextmanager
+    async def _kept(self, lease: Lease, stop: Stop) -> AsyncIterator[None]:
+        """Renew a lease while the block runs, stop the run if it is lost, and give it back in the end."""
+        keeping = asyncio.create_task(
+            self._leases.keep(lease, lambda: stop.request(StopReason.LEASE_LOST)),
+            name=f"lease of {lease.job}",
+        )
+        orderly = False
+        try:
+            yield
+            orderly = True
+        except JobTakenOverError:
+            await self._leases.renew(lease)  # tells whether it is another's, or gone with the broker's data
+            raise
+        except (LibsafeError, asyncio.CancelledError):
+            orderly = True
+            raise
+        except StoppedError as stopped:
+            orderly = stopped.reason is not StopReason.STALLED
+            raise
+        finally:
+            keeping.cancel()
+            await asyncio.wait([keeping])
+            await self._leases.give_back(lease, orderly=orderly)
+
+
+def _read(document: dict[str, Any]) -> _Assignment:
+    """Read a payload, or what is wrong with it; raise it if nobody can be told."""
+    try:
+        payload = Payload.parse(document)
+    except PayloadError as error:
+        if error.job is None:
+            raise
+        return _Assignment(job_name(error.job), error.job, error)
+    return _Assignment(job_name(payload.address), payload.address, payload)
+
+
+async def _join(running: _Running, delivery_tag: str, stop: Stop) -> Verdict:
+    """Wait for the run of the same job in this process; who stops the copy stops the job."""
+    _log.info("A copy of a message joins the run of its job")
+    running.tags.add(delivery_tag)
+    try:
+        with stop:
+            return await asyncio.shield(running.verdict)
+    except StoppedError as stopped:
+        running.stop.request(stopped.reason)
+    return await asyncio.shield(running.verdict)
+
+
+def _fate_of(reason: StopReason) -> Fate:
+    return Fate.LET_GO if reason is StopReason.LEASE_LOST else Fate.GOES_BACK

@@ -1,0 +1,323 @@
+"""Redis as the broker, so that no message is lost between Redis and us.
+
+kombu's own transport pops a message and notes it as unacknowledged in a second step; a worker that dies
+between the two, or whose connection is cut, has lost it. Here a worker waits with a command that takes
+nothing, then one script takes the message and notes it. All times are Redis' own, so that a worker with a
+wrong clock does no harm.
+
+It needs Redis or Valkey 6.2 (BLMOVE). kombu's option `global_keyprefix` and `basic_get` are not supported.
+"""
+
+from collections.abc import Iterable
+from functools import cached_property
+from queue import Empty
+from time import monotonic
+from typing import Any, NamedTuple
+
+import redis
+from kombu.transport import redis as redis_transport
+from kombu.transport import virtual
+from kombu.utils.json import loads
+
+from worker.queueing.dead_letters import DEAD, KEEP, LAST_NUMBER, DeadLetter, log_kept
+
+MAX_MESSAGE_BYTES = 2 << 20
+"""A longer message is kept as a dead letter; a payload has far less."""
+
+# So many faulty messages are put aside in one go: a long queue of them must not hold up Redis.
+_MOST_REFUSED = 100
+# So many messages are delivered again in one sweep: each costs the worker's loop two round trips.
+_MOST_RESTORED = 1000
+
+# A message's entry in `unacked` is what kombu's restoring reads: the raw message, an exchange, a routing
+# key. With no exchange the key is the queue that it was taken from, whatever bindings there are.
+_ENTRY_END = """
+local function entry_end(queue)
+  return ',"",' .. cjson.encode(queue) .. ']'
+end
+local function now()
+  local time = redis.call('TIME')
+  return time[1] + time[2] / 1000000
+end
+"""
+
+# KEYS: unacked, its index, letters, their last number, the lists in the order in which they are served.
+# ARGV: longest message in bytes, most to refuse, then for each list its queue and 1, or 0 if its messages
+# are not acknowledged, as the answers to remote control.
+# Gives the list's place, the message and its tag, or 0 if there is none; and the letters that were kept.
+_TAKE = (
+    KEEP
+    + _ENTRY_END
+    + """
+local function fault(raw)
+  if #raw > tonumber(ARGV[1]) then return 'It is longer than ' .. ARGV[1] .. ' bytes.' end
+  local is_json, message = pcall(cjson.decode, raw)
+  if not is_json then return 'It is no JSON.' end
+  local properties = type(message) == 'table' and message.properties
+  local tag = type(properties) == 'table' and properties.delivery_tag
+  if type(tag) ~= 'string' or tag == '' then return 'It has no delivery_tag.' end
+  return nil, tag
+end
+local letters = {}
+for place = 5, #KEYS do
+  local queue = ARGV[(place - 5) * 2 + 3]
+  local is_noted = ARGV[(place - 5) * 2 + 4] == '1'
+  local raw = redis.call('RPOP', KEYS[place])
+  while raw do
+    if not is_noted then return {place - 4, raw, '', letters} end
+    local reason, tag = fault(raw)
+    if not reason then
+      redis.call('HSET', KEYS[1], tag, '[' .. raw .. entry_end(queue))
+      redis.call('ZADD', KEYS[2], now(), tag)
+      return {place - 4, raw, tag, letters}
+    end
+    local letter = cjson.encode({reason = reason, message = raw})
+    table.insert(letters, {keep(KEYS[3], KEYS[4], letter), reason})
+    raw = #letters < tonumber(ARGV[2]) and redis.call('RPOP', KEYS[place])
+  end
+end
+return {0, '', '', letters}
+"""
+)
+
+# KEYS as above without lists; ARGV: tag, letter. The raw message joins the letter here, byte for byte.
+_REFUSE = (
+    KEEP
+    + _ENTRY_END
+    + """
+local entry = redis.call('HGET', KEYS[1], ARGV[1])
+if not entry then return false end
+local tail = entry_end(cjson.decode(entry)[3])
+local message = cjson.encode(string.sub(entry, 2, #entry - #tail))
+local kept = keep(KEYS[3], KEYS[4], '{"message":' .. message .. ',' .. string.sub(ARGV[2], 2))
+redis.call('HDEL', KEYS[1], ARGV[1])
+redis.call('ZREM', KEYS[2], ARGV[1])
+return kept
+"""
+)
+
+# KEYS: the index. ARGV: visibility timeout in seconds, most to give. What it gives is noted as taken now, so
+# that no other worker restores it too.
+_CLAIM_OVERDUE = (
+    _ENTRY_END
+    + """
+local overdue = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now() - ARGV[1], 'LIMIT', 0, ARGV[2])
+for _, tag in ipairs(overdue) do redis.call('ZADD', KEYS[1], now(), tag) end
+return overdue
+"""
+)
+
+
+class UnreadableMessageError(Exception):
+    """A message is no envelope that kombu can open; its text is one sentence for the dead letter."""
+
+
+class Message(virtual.Message):  # type: ignore[misc]  # kombu has no types
+    """A message that was taken.
+
+    Raises:
+        UnreadableMessageError: It can't be opened, or it could be lost in kombu's restoring.
+    """
+
+    is_running = False
+    """Whether a task of this process has it: it is not given back while that runs."""
+
+    def __init__(self, payload: Any, channel: Any = None, **options: Any) -> None:
+        headers = payload.get("headers", {})
+        delivery_info = payload["properties"].get("delivery_info", {})
+        if not isinstance(headers, dict) or not isinstance(delivery_info, dict):
+            raise UnreadableMessageError("Its headers or its delivery_info are no object.")
+        if headers.get("compression"):
+            # Its length says nothing about the memory that it needs.
+            raise UnreadableMessageError("It is compressed, which is not supported.")
+        try:
+            super().__init__(payload, channel=channel, **options)
+        except Exception as error:  # whatever it holds, it must not end the worker
+            raise UnreadableMessageError(f"It can't be opened ({type(error).__name__}).") from error
+
+
+class QoS(redis_transport.QoS):  # type: ignore[misc]  # kombu has no types
+    """Which messages this worker has taken and not acknowledged."""
+
+    def append(self, message: Message, delivery_tag: str) -> None:
+        """Remember a message; Redis has noted it already."""
+        virtual.QoS.append(self, message, delivery_tag)
+
+    def let_go(self, delivery_tag: str) -> None:
+        """Free a message's place here and leave its note in Redis: it may be another worker's by now."""
+        virtual.QoS.ack(self, delivery_tag)
+
+    def restore_unacked(self, client: Any = None) -> None:
+        """Give back what is not acknowledged when the connection is closed, but not what still runs.
+
+        A task that runs on acknowledges later; its message given back would only make a copy.
+        """
+        with self.channel.conn_or_acquire(client) as connected:
+            for tag, message in tuple(self._delivered.items()):
+                if not message.is_running:
+                    self.restore_by_tag(tag, client=connected)
+        self._delivered.clear()
+
+    def restore_visible(self, start: int = 0, num: int | None = None, interval: int = 1) -> None:  # noqa: ARG002  # kombu's signature
+        """Deliver again what nobody has renewed for the visibility timeout."""
+        with self.channel.conn_or_acquire() as client:
+            for tag in self.channel.claim_overdue(client):
+                self.restore_by_tag(tag, client)
+
+
+class _Taken(NamedTuple):
+    queue: str
+    raw: bytes
+    tag: str
+
+
+class Channel(redis_transport.Channel):  # type: ignore[misc]  # kombu has no types
+    """A channel whose messages are taken and noted in one step."""
+
+    QoS = QoS
+    Message = Message
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        self._queues_without_ack: set[str] = set()
+        self._served_list = ""
+        super().__init__(*args, **options)
+        # A closed channel forgets its connection; see `_get_pool`.
+        self._parameters = self._connparams()
+
+    def basic_consume(self, queue: str, no_ack: bool, *args: Any, **options: Any) -> Any:  # noqa: FBT001  # kombu's signature
+        """Consume from a queue."""
+        if no_ack:
+            self._queues_without_ack.add(queue)
+        return super().basic_consume(queue, no_ack, *args, **options)
+
+    def refuse(self, delivery_tag: str, letter: DeadLetter) -> None:
+        """Keep a message as a dead letter, acknowledge it and log it, but nothing of what is in it.
+
+        For any thread. If it was acknowledged meanwhile, as a copy of it, nothing is kept.
+        """
+        kept = self._refuse_script(keys=self._noted_keys, args=[delivery_tag, letter.as_json()])
+        if kept:
+            log_kept(kept, letter.reason, letter.job_id)
+        self.qos.let_go(delivery_tag)
+
+    def claim_overdue(self, client: redis.Redis) -> list[bytes]:
+        """Give the tags of messages that are to be delivered again."""
+        claim: Any = self._claim_script
+        tags: list[bytes] = claim(
+            keys=[self.unacked_index_key], args=[self.visibility_timeout, _MOST_RESTORED], client=client
+        )
+        return tags
+
+    def _brpop_start(self, timeout: float | None = None) -> None:
+        """Begin to wait for a message; kombu's name, since its poller calls it.
+
+        BLMOVE waits at one list only, so the others are looked at when it ends, after at most a second. A
+        list that has just given a message may well have the next one.
+        """
+        lists = [name for name, _ in self._lists()]
+        if not lists:
+            return
+        waits_at = self._served_list if self._served_list in lists else lists[0]
+        self._served_list = ""
+        self._in_poll = self.client.connection
+        self._brpop_sent_at = monotonic()
+        # The last item moves to where it is.
+        seconds = timeout or self.brpop_timeout
+        self.client.connection.send_command("BLMOVE", waits_at, waits_at, "RIGHT", "RIGHT", seconds)
+
+    def _brpop_read(self, **options: Any) -> bool:
+        """Take a message and deliver it. The wait is over, perhaps without one.
+
+        Raises:
+            Empty: There is none.
+        """
+        connection = self.client.connection
+        try:
+            if self._closing:
+                # Nothing was taken, so there is nothing to read.
+                connection.disconnect()
+                raise Empty
+            try:
+                self.client.parse_response(connection, "BLMOVE", **options)
+                taken = self._take()
+            except self.connection_errors:
+                connection.disconnect()
+                raise
+        finally:
+            self._in_poll = None
+        if taken is None:
+            raise Empty
+        self._queue_cycle.rotate(taken.queue)
+        self._hand_over(taken)
+        return True
+
+    def _get(self, queue: str) -> Any:
+        raise NotImplementedError(f"messages of {queue} come by basic_consume only")
+
+    def _lists(self) -> list[tuple[str, str]]:
+        """Give each list's name in Redis and its queue, in the order in which they are served."""
+        queues = self._queue_cycle.consume(len(self.active_queues))
+        return [(self._q_for_pri(queue, step), queue) for step in self.priority_steps for queue in queues]
+
+    def _take(self) -> _Taken | None:
+        lists = self._lists()
+        args: list[Any] = [MAX_MESSAGE_BYTES, _MOST_REFUSED]
+        for _, queue in lists:
+            args += [queue, int(queue not in self._queues_without_ack)]
+        keys = [*self._noted_keys, *(name for name, _ in lists)]
+        place, raw, tag, letters = self._take_script(keys=keys, args=args, client=self.client)
+        for kept, reason in letters:
+            log_kept(kept, reason.decode())
+        if not place:
+            return None
+        self._served_list, queue = lists[place - 1]
+        return _Taken(queue, raw, tag.decode())
+
+    def _hand_over(self, taken: _Taken) -> None:
+        try:
+            self.connection._deliver(_opened(taken), taken.queue)  # noqa: SLF001  # as kombu's own channel does
+        except UnreadableMessageError as error:
+            # An answer to remote control has no tag, and can be done without.
+            if taken.tag:
+                self.refuse(taken.tag, DeadLetter(reason=str(error)))
+
+    def _get_pool(self, asynchronous: bool = False) -> redis.ConnectionPool:  # noqa: FBT001, FBT002  # kombu's signature
+        """Make a pool of connections, for a closed channel too: a task that ran on acknowledges there."""
+        if self.connection is None:
+            return redis.ConnectionPool(**self._parameters)
+        pool: redis.ConnectionPool = super()._get_pool(asynchronous)
+        return pool
+
+    @property
+    def _noted_keys(self) -> Iterable[str]:
+        return self.unacked_key, self.unacked_index_key, DEAD, LAST_NUMBER
+
+    @cached_property
+    def _take_script(self) -> Any:
+        return self.client.register_script(_TAKE)
+
+    @cached_property
+    def _refuse_script(self) -> Any:
+        return self._create_client().register_script(_REFUSE)
+
+    @cached_property
+    def _claim_script(self) -> Any:
+        return self._create_client().register_script(_CLAIM_OVERDUE)
+
+
+class Transport(redis_transport.Transport):  # type: ignore[misc]  # kombu has no types
+    """kombu's Redis transport with our channel."""
+
+    Channel = Channel
+
+
+def _opened(taken: _Taken) -> Any:
+    """Read the envelope; Python is stricter than the script that took it."""
+    try:
+        payload = loads(taken.raw)
+        is_same = payload["properties"]["delivery_tag"] == taken.tag
+    except Exception as error:  # whatever it holds, it must not end the worker
+        raise UnreadableMessageError(f"It can't be opened ({type(error).__name__}).") from error
+    if taken.tag and not is_same:
+        raise UnreadableMessageError("It has two delivery tags.")
+    return payload
