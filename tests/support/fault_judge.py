@@ -73,7 +73,7 @@ class StandJob:
     """
 
     job_id: str
-    payload: dict[str, Any]
+    payload: dict[str, Any] = field(repr=False)
     files: Sequence[StandFile]
     end: str | None = "COMPLETED"
 

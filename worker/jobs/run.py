@@ -109,6 +109,7 @@ class JobRun:
         self._hashed_bytes = 0
         self._not_hashed: Counter[str] = Counter()
         self._away: PlatformUnreachableError | None = None
+        self._untold: Exception | None = None
 
     async def run(self) -> JobEnd:
         """Run the job to its end on the platform; files that an earlier run has done are not read again.
@@ -168,6 +169,8 @@ class JobRun:
                     await self._resume()
                     await self._hash_files()
         except StoppedError as stopped:
+            if self._untold is not None:
+                raise self._untold from None
             if stopped.reason not in ENDS_JOB:
                 raise
             await self._break_off(ENDS_JOB[stopped.reason])
@@ -208,16 +211,27 @@ class JobRun:
     async def _watch(self) -> None:
         """Stop the run when nobody wants its job any more, or when nothing has happened for too long."""
         while True:
-            await asyncio.sleep(_LOOK_SECONDS)
-            if time.monotonic() - self._advanced_seconds > _STALLED_SECONDS:
-                _log.error("A job is stuck and goes back to the queue", seconds=_STALLED_SECONDS)
-                self._stop.request(StopReason.STALLED)
+            try:
+                await self._sender.look(_LOOK_SECONDS)
+            except Exception as error:  # noqa: BLE001 - the run raises it
+                self._give_up_telling(error)
+                return
             try:
                 if await has_ended(self._client, self._job_id):
                     _log.warning("The platform has ended or deleted the job")
                     self._stop.request(StopReason.LEFT)
+            except NotAuthorizedError as error:
+                self._give_up_telling(error)
+                return
             except LibsafeError:
-                continue
+                pass  # it is away, and will be asked again
+            if time.monotonic() - self._advanced_seconds > _STALLED_SECONDS:
+                _log.error("A job is stuck and goes back to the queue", seconds=_STALLED_SECONDS)
+                self._stop.request(StopReason.STALLED)
+
+    def _give_up_telling(self, error: Exception) -> None:
+        self._untold = error
+        self._stop.request(StopReason.UNTOLD)
 
     def _advance(self, length_bytes: int = 0) -> None:
         del length_bytes

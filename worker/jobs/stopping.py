@@ -19,6 +19,8 @@ class StopReason(StrEnum):
     """No byte came for so long that something is stuck; the job goes on elsewhere."""
     LEASE_LOST = "lease_lost"
     """Another worker has the job now; this one writes nothing more."""
+    UNTOLD = "untold"
+    """The platform takes no report any more; nothing that is found out could be told."""
     LEFT = "left"
     """The platform has ended the job, or deleted it."""
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Self
@@ -89,6 +90,7 @@ class ReportSender:
         self._room = asyncio.Event()
         self._queued = 0
         self._is_finishing = asyncio.Event()
+        self._stopped = asyncio.Event()
         self._stopped_by: Exception | None = None
         self._told: JobStatus | None = None
         self._dispatcher: asyncio.Task[None] | None = None
@@ -127,6 +129,17 @@ class ReportSender:
             await self._room.wait()
         self._raise_if_stopped()
         self._enqueue(await self._outbox.put(*reports, file=file, outcome=outcome))
+
+    async def look(self, seconds: float) -> None:
+        """Wait for some time, or until the sender is stopped.
+
+        Raises:
+            LibsafeError: What has stopped it.
+        """
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._stopped.wait()
+        self._raise_if_stopped()
 
     async def finish(self) -> JobStatus | None:
         """Wait until the platform has all that was put.
@@ -257,6 +270,7 @@ class ReportSender:
     def _stop(self, error: Exception) -> None:
         if self._stopped_by is None:
             self._stopped_by = error
+            self._stopped.set()
             reason = str(error) if isinstance(error, LibsafeError) else type(error).__name__
             _log.warning("Reports are not sent any more for now", reason=reason)
 

@@ -28,7 +28,7 @@ class _PatientRedis(Redis):
         while True:
             try:
                 async with asyncio.timeout(_ANSWER_SECONDS):
-                    return await super().execute_command(*args, **options)
+                    return await super().execute_command(*args, **options)  # type: ignore[no-untyped-call]  # redis-py's
             except (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError, TimeoutError, OSError):
                 await asyncio.sleep(random.uniform(0, _PAUSE_SECONDS))  # noqa: S311 - jitter, no secret
 

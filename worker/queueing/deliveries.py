@@ -180,11 +180,7 @@ class Deliveries:
         if lease.ended:
             return Verdict(Fate.ACKNOWLEDGED, f"the job has ended {lease.ended} before.", lease.job)
         if lease.attempts > self._most_attempts:
-            reason = (
-                f"{self._most_attempts} workers ended over it without a file done; see what it does to them."
-            )
-            await self._runner.fail(address, outbox, reason)
-            return Verdict(Fate.PUT_ASIDE, reason, lease.job)
+            return await self._give_up(lease, address, outbox)
         if isinstance(payload, PayloadError):
             _log.warning("A payload can't be used", faults=[str(fault) for fault in payload.faults])
             end = await self._runner.fail(address, outbox, str(payload))

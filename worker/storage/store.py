@@ -161,11 +161,12 @@ class ObjectStore:
     async def _fill_once(self, filling: Filling) -> None:
         async with self._request(filling.where) as (silence, turn):
             filling.watch(RateFloor(silence, self._limits, partial(self._throttle.heard, turn)))
+            asked = filling.address  # the answer may pin a version id, which was not asked for
             if self._direct is None:
                 await self._library.get(filling)
             elif not await self._direct.get(filling):
                 sent = await self._library.get(filling)
-                self._direct.learn(filling.address, sent)
+                self._direct.learn(asked, sent)
             if filling.rest:
                 raise errors.StorageUnreachableError(filling.where, "the body was too short")
 

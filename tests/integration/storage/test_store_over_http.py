@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+from structlog.testing import capture_logs
 
 from worker.storage.errors import (
     NoSuchBucketError,
@@ -14,16 +15,16 @@ from worker.storage.errors import (
     StorageError,
 )
 from worker.storage.object_version import ObjectAddress, ObjectVersion
+from worker.storage.store import ObjectStore
 
 if TYPE_CHECKING:
     from types_aiobotocore_s3 import S3Client
 
     from worker.storage.access import StoreAccess
-    from worker.storage.store import ObjectStore
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-# A key with a newline is right here too, but moto itself answers 404 to it: see test_store_faults.py.
+# A key with a newline is right here too, but moto itself answers 404 to it: see faults/test_requests.py.
 ODD_KEYS = [
     "plain",
     "two words",
@@ -150,6 +151,23 @@ async def test_where_versions_are_kept_the_pinned_one_is_read_to_its_end(
 
     assert version.address.version_id == put["VersionId"]
     assert await read(store, version, 0, 5) == b"first"
+
+
+async def test_a_bucket_that_keeps_versions_is_read_the_direct_way_too(
+    access: StoreAccess, s3: S3Client, versioned_bucket: str
+) -> None:
+    """The first answer pins a version id that was not asked for; what comes after asks for it."""
+    await s3.put_object(Bucket=versioned_bucket, Key="k", Body=b"abc")
+
+    async with ObjectStore(access) as store:
+        with capture_logs() as log:
+            for _ in range(2):
+                await store.read_first(
+                    ObjectAddress(versioned_bucket, "k"), memoryview(bytearray(3)), lambda _: None
+                )
+
+        assert repr(store._direct).startswith("<DirectWay 1 buckets known")
+    assert log == []
 
 
 async def test_a_version_named_by_its_id_is_the_one_pinned(
