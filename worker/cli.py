@@ -167,11 +167,14 @@ def run(context: typer.Context) -> None:
     loaded = _settings()
     configure_logging(loaded.log.level, loaded.log.format)
     from worker.bootstrap import run_worker
+    from worker.hashing.errors import HashingError
 
     try:
         status = run_worker(loaded, context.args)
     except settings.SettingsError as error:
         _stop(str(error))
+    except HashingError as error:
+        _stop(str(error), FAILED)
     raise typer.Exit(status)
 
 
@@ -248,7 +251,7 @@ def dead(context: typer.Context, as_json: Json = False) -> None:
 
 @dead_app.command()
 def requeue(ids: LetterIds = None, every: EveryLetter = False) -> None:
-    """Put dead letters back on the queue, for a job with its attempts forgotten. Exit status 1: one is gone."""
+    """Put dead letters back on the queue; a job's attempts are forgotten. Exit status 1: one is gone."""
     with _dead_letters() as box:
         _each_letter(box, ids, every, box.requeue, "is back on the queue")
 
@@ -328,6 +331,7 @@ def _resolve(names: Sequence[str], where: str = "") -> "tuple[Algorithm, ...]":
 
 def _run(work: Coroutine[Any, Any, ResultT]) -> ResultT:
     """Run to the end; Ctrl-C and SIGTERM cancel the work, and what it has open is closed before we leave."""
+    from worker.hashing.errors import HashingError
     from worker.local.errors import LocalError
 
     async def stoppable() -> ResultT:
@@ -342,7 +346,7 @@ def _run(work: Coroutine[Any, Any, ResultT]) -> ResultT:
         return asyncio.run(stoppable())
     except (KeyboardInterrupt, asyncio.CancelledError):
         _stop("Stopped; nothing is left running.", INTERRUPTED)
-    except LocalError as error:
+    except (LocalError, HashingError) as error:
         _stop(str(error), FAILED)
 
 

@@ -50,6 +50,7 @@ class Scenario:
         self._folder = stand.directory / f"scenario-{time.monotonic_ns()}"
         self._folder.mkdir()
         self._said: list[str] = []
+        self._noted: dict[str, str] = {}
         self._producer = producer(self.platform.broker_url)
         self._watch = Watch(self.platform.broker_url)
 
@@ -218,8 +219,13 @@ class Scenario:
             keys |= {f"{name} of a payload": job.payload["api"][name] for name in ("key_user", "key_root")}
         return keys
 
+    def note(self, where: str, text: str) -> None:
+        """Have a text searched for keys at the end."""
+        self._noted[where] = text
+
     def _places(self) -> Iterator[tuple[str, str]]:
         yield "what commands print", "\n".join(self._said)
+        yield from self._noted.items()
         yield "events and answers of remote control", "\n".join(self._watch.seen)
         for worker in self.workers:
             yield f"the log of {worker.name}", worker.log

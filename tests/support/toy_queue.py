@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import redis
-from celery import Celery
 from kombu.utils.json import dumps
 
 from tests.support.toy_worker import DO_NOT_HOLD, TOLD
@@ -35,8 +34,8 @@ class ToyQueue:
 
     def __init__(self, broker_url: str, directory: Path) -> None:
         self.url = broker_url
-        self.redis = redis.Redis.from_url(broker_url)
-        self.app: Celery = make_app(broker_url)
+        self.redis: Any = redis.Redis.from_url(broker_url)
+        self.app = make_app(broker_url)
         self.dead = DeadLetters(broker_url)
         self._directory = directory
         self._workers: list[subprocess.Popen[bytes]] = []
@@ -89,6 +88,16 @@ class ToyQueue:
         """Put a message on the queue as a stranger does; what is not bytes is written as JSON."""
         self.redis.lpush(queue, message if isinstance(message, bytes) else dumps(message))
 
+    def is_answering(self) -> bool:
+        """Tell whether a worker answers over a connection that nobody has cut."""
+        with self.app.connection_for_write() as connection:
+            return bool(self.app.control.ping(timeout=0.3, connection=connection))
+
+    def terminate(self, task_id: str) -> None:
+        """Terminate a task as an operator does, over a connection that nobody has cut."""
+        with self.app.connection_for_write() as connection:
+            self.app.control.revoke(task_id, terminate=True, connection=connection)
+
     def let_end(self) -> None:
         """Have the tasks end that hold."""
         (self._directory / DO_NOT_HOLD).touch()
@@ -108,7 +117,7 @@ class ToyQueue:
 
     def messages(self) -> list[bytes]:
         """Give the messages that nobody has taken, the next one last."""
-        return self.redis.lrange(QUEUE, 0, -1)
+        return list(self.redis.lrange(QUEUE, 0, -1))
 
     @contextmanager
     def events(self) -> Iterator[list[dict[str, Any]]]:

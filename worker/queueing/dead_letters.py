@@ -14,6 +14,7 @@ import redis
 import structlog
 from kombu.exceptions import OperationalError
 
+from worker.libsafe.outbox import UNDELIVERED
 from worker.queueing.app import QUEUE, enqueue, make_app
 
 DEAD = "hash-worker:dead"
@@ -47,6 +48,17 @@ _PUT_BACK = """
 if redis.call('HDEL', KEYS[1], ARGV[1]) == 0 then return 0 end
 redis.call('RPUSH', KEYS[2], ARGV[2])
 return 1
+"""
+
+# KEYS: a job's attempts, end and outbox, the set of undelivered ends. ARGV: the job.
+# A job whose end waits in its outbox has only to be told of; any other one is to be run again.
+_BEGIN_ANEW = """
+redis.call('DEL', KEYS[1])
+if redis.call('EXISTS', KEYS[2], KEYS[3]) == 2 then
+  redis.call('SADD', KEYS[4], ARGV[1])
+else
+  redis.call('DEL', KEYS[2])
+end
 """
 
 _log = structlog.get_logger(__name__)
@@ -112,6 +124,8 @@ class DeadLetters:
     def requeue(self, letter_id: str) -> bool:
         """Put what a letter holds back on the queue, with its attempts forgotten, and drop the letter.
 
+        The end of a job that could not be delivered is delivered again, with the key that it had.
+
         Returns:
             False if there is no such letter.
         """
@@ -119,15 +133,17 @@ class DeadLetters:
         if text is None:
             return False
         letter = _letter(letter_id.encode(), text)
-        if letter.payload is None:
-            message = (letter.message or "").encode(errors="surrogateescape")
+        if letter.message is not None:
+            message = letter.message.encode(errors="surrogateescape")
             return bool(self._client.eval(_PUT_BACK, 2, DEAD, QUEUE, letter_id, message))
         if letter.job:
-            self._client.delete(f"{letter.job}:attempts", f"{letter.job}:end")
-        try:
-            enqueue(make_app(self._broker_url), letter.payload)
-        except OperationalError as error:
-            raise redis.exceptions.ConnectionError("the broker did not take the payload") from error
+            keys = [*(f"{letter.job}:{what}" for what in ("attempts", "end", "outbox")), UNDELIVERED]
+            self._client.eval(_BEGIN_ANEW, len(keys), *keys, letter.job)
+        if letter.payload:
+            try:
+                enqueue(make_app(self._broker_url), letter.payload)
+            except OperationalError as error:
+                raise redis.exceptions.ConnectionError("the broker did not take the payload") from error
         return self.drop(letter_id)
 
     def drop(self, letter_id: str) -> bool:

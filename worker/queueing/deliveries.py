@@ -159,17 +159,9 @@ class Deliveries:
             try:
                 async with self._kept(lease, running.stop):
                     return await self._end_of(lease, assignment, outbox, running.stop)
-            except StoppedError as stopped:
+            except (StoppedError, LibsafeError) as error:
                 if not lease.is_gone:
-                    return Verdict(_fate_of(stopped.reason), f"it was stopped: {stopped.reason}.", job)
-            except JobTakenOverError as error:
-                if not lease.is_gone:
-                    return Verdict(Fate.LET_GO, str(error), job)
-            except TransientLibsafeError as error:
-                fate = Fate.ACKNOWLEDGED if outbox.is_ended else Fate.COMES_AGAIN
-                return Verdict(fate, str(error), job, is_away=True)
-            except LibsafeError as error:
-                return Verdict(Fate.PUT_ASIDE, str(error), job)
+                    return _verdict_on(error, job, is_ended=outbox.is_ended)
             # The broker has lost all it knew, the message too: nobody else will do it.
             _log.warning("The broker has lost its data, the job begins anew")
             running.stop.renew()
@@ -248,5 +240,16 @@ async def _join(running: _Running, delivery_tag: str, stop: Stop) -> Verdict:
     return await asyncio.shield(running.verdict)
 
 
-def _fate_of(reason: StopReason) -> Fate:
-    return Fate.LET_GO if reason is StopReason.LEASE_LOST else Fate.GOES_BACK
+def _verdict_on(error: StoppedError | LibsafeError, job: str, *, is_ended: bool) -> Verdict:
+    """Decide on the message of a job that a run did not see to its end on the platform."""
+    if isinstance(error, StoppedError):
+        fate = Fate.LET_GO if error.reason is StopReason.LEASE_LOST else Fate.GOES_BACK
+        return Verdict(fate, f"it was stopped: {error.reason}.", job)
+    if isinstance(error, JobTakenOverError):
+        return Verdict(Fate.LET_GO, str(error), job)
+    if is_ended:
+        # What the platform does not have yet is the reconciler's.
+        return Verdict(Fate.ACKNOWLEDGED, str(error), job)
+    if isinstance(error, TransientLibsafeError):
+        return Verdict(Fate.COMES_AGAIN, str(error), job, is_away=True)
+    return Verdict(Fate.PUT_ASIDE, str(error), job)

@@ -7,7 +7,7 @@ through `app.running_tasks`; what it then does with its job and its message is t
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any
 
@@ -32,8 +32,8 @@ class _Execution:
 
     task_id: str
     target: Callable[..., Any]
-    args: Sequence[Any]
-    kwargs: dict[str, Any]
+    args: Sequence[Any] = field(repr=False)
+    kwargs: dict[str, Any] = field(repr=False)
     on_accepted: Callable[[int, float], None]
     on_done: Callable[[Any], None]
     on_lost: Callable[[Any], None]

@@ -44,9 +44,9 @@ class TaskRequest(Request):  # type: ignore[misc]  # Celery has no types
         # Celery reads the task's own limits once per connection; remote control may change them.
         hard, soft = self._request_dict.get("timelimit") or (None, None)
         self.time_limits = hard or self._task.time_limit, soft or self._task.soft_time_limit
-        if self.expires and datetime.now(self.expires.tzinfo) > self.expires:
+        if self._expires and datetime.now(self._expires.tzinfo) > self._expires:
             raise InvalidTaskError("it expired before a worker took it")
-        self.expires = None
+        self._expires: datetime | None = None
         self._terminated_by: int | None = None
         self._exceeded_seconds: float | None = None
 

@@ -283,7 +283,7 @@ class Channel(redis_transport.Channel):  # type: ignore[misc]  # kombu has no ty
 
     def _get_pool(self, asynchronous: bool = False) -> redis.ConnectionPool:  # noqa: FBT001, FBT002  # kombu's signature
         """Make a pool of connections, for a closed channel too: a task that ran on acknowledges there."""
-        if self.connection is None:
+        if self.connection is None or self.connection.client is None:
             return redis.ConnectionPool(**self._parameters)
         pool: redis.ConnectionPool = super()._get_pool(asynchronous)
         return pool

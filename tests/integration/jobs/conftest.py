@@ -82,6 +82,7 @@ def settings(platform: LocalPlatform, tmp_path: Path, monkeypatch: pytest.Monkey
     config = tmp_path / "worker.toml"
     sizes = "[hashing]\nlanes = 2\nslots = 4\nslot_bytes = 65536\n[reading]\nattempts = 2\n"
     config.write_text(worker_toml(platform) + sizes, encoding="utf-8")
+    monkeypatch.setenv("HASH_WORKER_BROKER__SWEEP_SECONDS", "0.1")
     monkeypatch.setenv(CONFIG_VARIABLE, str(config))
     return load()
 

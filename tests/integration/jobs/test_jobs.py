@@ -17,6 +17,7 @@ from worker.libsafe.client import PlatformClient
 from worker.libsafe.errors import PlatformBusyError, RejectedError
 from worker.libsafe.models import JobStatus
 from worker.local.api import serve
+from worker.queueing.dead_letters import DeadLetters
 from worker.queueing.deliveries import Fate
 from worker.settings import Settings, StorageSettings
 from worker.storage.object_version import ObjectAddress, ObjectVersion
@@ -637,10 +638,10 @@ async def test_a_platform_that_refuses_running_to_a_running_job_does_not_stop_it
     assert ended.status == "COMPLETED"
 
 
-async def test_an_end_that_the_platform_refuses_is_put_aside(
+async def test_an_end_that_the_platform_refuses_is_put_aside_and_can_be_told_again(
     bench: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Somebody has to look at it; what it holds stays in the outbox."""
+    """Somebody has to look at it; nothing is run again, and nothing is told twice."""
     set_status = PlatformClient.set_job_status
 
     async def refuse_ends(self: PlatformClient, job_id: str, status: str, key: str) -> None:
@@ -648,11 +649,23 @@ async def test_an_end_that_the_platform_refuses_is_put_aside(
             raise RejectedError("No such status.")
         await set_status(self, job_id, JobStatus.RUNNING, key)
 
+    letters = DeadLetters(bench.platform.broker_url)
     monkeypatch.setattr(PlatformClient, "set_job_status", refuse_ends)
-    ended = await bench.run(file_ids=[await bench.add(b"abc")])
+    job_id, payload = bench.platform.new_job(file_ids=[await bench.add(b"abc")])
+    verdict = await bench.handle(payload)
+    while not (kept := [one for one in await asyncio.to_thread(letters.letters) if one.job_id == job_id]):  # noqa: ASYNC110 - the reconciler sets no event of ours
+        await asyncio.sleep(0.02)
+    assert bench.platform.job(job_id).status == "RUNNING"
+    monkeypatch.undo()
 
-    assert ended.verdict.fate is Fate.PUT_ASIDE
-    assert "No such status" in ended.verdict.reason
+    assert await asyncio.to_thread(letters.requeue, kept[0].id)
+
+    while bench.platform.job(job_id).status == "RUNNING":  # noqa: ASYNC110 - as above
+        await asyncio.sleep(0.02)
+    assert verdict.fate is Fate.ACKNOWLEDGED
+    assert "No such status" in kept[0].reason
+    assert bench.platform.job(job_id).status == "COMPLETED"
+    assert len(bench.platform.messages(job_id)) == 6
 
 
 async def test_a_digest_that_could_be_told_in_no_way_fails_the_job(

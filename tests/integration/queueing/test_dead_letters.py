@@ -6,10 +6,10 @@ import threading
 
 import pytest
 import redis
+from kombu.exceptions import OperationalError
 
 from tests.support.toy_queue import ToyQueue, envelope, until
 from worker.queueing import dead_letters
-from worker.queueing.app import QUEUE
 from worker.queueing.dead_letters import DEAD, DeadLetter, DeadLetters
 
 KEY = "a-key-that-nobody-may-see"
@@ -90,13 +90,11 @@ def test_a_letter_stays_if_the_broker_does_not_take_the_payload(
 ) -> None:
     """It is dropped only when the payload is safe."""
     letter_id = queue.dead.keep(job_letter())
-    away = "redis://127.0.0.1:1/0"
-    monkeypatch.setattr(dead_letters, "make_app", lambda _: make_app_of(away))
-    make_app_of = (
-        dead_letters.make_app.__globals__["make_app"]
-        if False
-        else __import__("worker.queueing.app", fromlist=["make_app"]).make_app
-    )
+
+    def refuse(*_: object) -> None:
+        raise OperationalError("the broker is away")
+
+    monkeypatch.setattr(dead_letters, "enqueue", refuse)
 
     with pytest.raises(redis.exceptions.ConnectionError):
         queue.dead.requeue(letter_id)
@@ -135,4 +133,3 @@ def test_a_broker_that_is_away_is_an_error() -> None:
     """Of the redis library's own kind."""
     with pytest.raises(redis.exceptions.ConnectionError):
         DeadLetters("redis://127.0.0.1:1/0").letters()
-    assert QUEUE == "hashing"

@@ -114,7 +114,7 @@ def test_a_terminated_task_is_stopped_and_shown_as_revoked(queue: ToyQueue) -> N
         task_id = queue.send("a", "hold")
         queue.wait_for("begin a")
 
-        queue.app.control.revoke(task_id, terminate=True)
+        queue.terminate(task_id)
         queue.wait_for("stop a revoked", "end a")
         queue.wait_until_acknowledged()
         until(lambda: "task-revoked" in states(events, task_id))
