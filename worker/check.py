@@ -90,6 +90,10 @@ def _check_settings(settings: Settings) -> Finding:
     return Finding("settings", "ok", "Routes and default algorithms can be used.")
 
 
+# The first with BLMOVE, by which workers wait for messages.
+_OLDEST_BROKER = (6, 2)
+
+
 async def _check_broker(url: str) -> Finding:
     client = redis.asyncio.Redis.from_url(
         url, socket_connect_timeout=_PATIENCE_SECONDS, socket_timeout=_PATIENCE_SECONDS
@@ -97,13 +101,16 @@ async def _check_broker(url: str) -> Finding:
     place = "{host}:{port}".format_map({"host": "?", "port": "?"} | client.connection_pool.connection_kwargs)
     try:
         async with client:
-            await client.ping()
+            server = await client.info("server")
     except redis.exceptions.AuthenticationError:
         return Finding("broker", "wrong", f"{place} refuses the password; correct it in broker.url.")
     except redis.exceptions.ResponseError as error:
         return Finding("broker", "wrong", f"{place} refuses: {error}.")
     except (redis.exceptions.RedisError, OSError):
         return Finding("broker", "wrong", f"{place} does not answer; does it run, is broker.url right?")
+    version = str(server["redis_version"])  # Valkey, too, tells which Redis it is like
+    if tuple(map(int, version.split(".")[:2])) < _OLDEST_BROKER:
+        return Finding("broker", "wrong", f"{place} is like Redis {version}; Redis or Valkey 6.2 is needed.")
     return Finding("broker", "ok", f"{place} answers.")
 
 

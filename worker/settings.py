@@ -10,11 +10,20 @@ import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
 import pydantic_settings
-from pydantic import BaseModel, ConfigDict, Field, HttpUrl, SecretStr, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    HttpUrl,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 PREFIX = "HASH_WORKER_"
@@ -220,6 +229,17 @@ class Settings(BaseSettings):
                 raise ValueError(f"write {storage_id} in lower case; the case of an id does not count")
         return storages
 
+    @model_validator(mode="after")
+    def _check_times(self) -> Self:
+        timeout_seconds = self.broker.visibility_timeout_seconds
+        for name in ("lease_seconds", "pause_seconds"):
+            # A message that waits for longer comes twice, and again twice; see docs/reliability.md.
+            if getattr(self.worker, name) >= timeout_seconds:
+                raise ValueError(
+                    f"worker.{name} must be less than broker.visibility_timeout_seconds, {timeout_seconds:g}"
+                )
+        return self
+
     def storage(self, storage_id: str) -> StorageSettings | None:
         """Give the access for one of the platform's storages, or None where the settings have none for it.
 
@@ -266,7 +286,9 @@ def load() -> Settings:
         return Settings()
     except ValidationError as error:
         faults = "; ".join(
-            f"{'.'.join(str(part) for part in fault['loc'])}: {_advice(fault['type'], fault['msg'])}"
+            ": ".join(
+                [*filter(None, [".".join(map(str, fault["loc"]))]), _advice(fault["type"], fault["msg"])]
+            )
             for fault in error.errors()
         )
         raise SettingsError(f"Wrong settings: {faults}.") from None

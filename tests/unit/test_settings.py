@@ -245,3 +245,17 @@ def test_a_file_that_is_not_utf_8_is_named(monkeypatch: pytest.MonkeyPatch, tmp_
 
     with pytest.raises(settings.SettingsError, match=r"w\.toml can't be read: it is not UTF-8"):
         settings.load()
+
+
+@pytest.mark.parametrize("name", ["lease_seconds", "pause_seconds"])
+def test_times_that_would_deliver_messages_twice_are_refused(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """A message that waits for as long as nobody may hold it comes again meanwhile."""
+    monkeypatch.setenv("HASH_WORKER_BROKER__VISIBILITY_TIMEOUT_SECONDS", "100")
+    monkeypatch.setenv(f"HASH_WORKER_WORKER__{name.upper()}", "99.9")
+    settings.load()
+    monkeypatch.setenv(f"HASH_WORKER_WORKER__{name.upper()}", "100")
+
+    with pytest.raises(settings.SettingsError, match=f"Wrong settings: worker.{name} must be less than "):
+        settings.load()

@@ -16,9 +16,6 @@ TASK = "worker.hash_files"
 # What Flower, events and log lines show in the place of a payload, because it carries keys.
 ARGUMENTS_SHOWN = "(<payload>,)"
 
-# Tasks that wait in a worker until they come again; above it no message is taken.
-_MOST_WAITING = 1000
-
 
 class _Connection(kombu.Connection):  # type: ignore[misc]  # kombu has no types
     """A connection to Redis by our transport. A URL's scheme would choose kombu's own."""
@@ -75,7 +72,6 @@ def make_app(
         worker_prefetch_multiplier=1,
         # Nor more after a lost connection: what ran on still takes its place.
         worker_disable_prefetch=True,
-        worker_eta_task_limit=_MOST_WAITING,
         worker_pool="worker.queueing.pool:TaskPool",
         worker_consumer="worker.queueing.consumer:Consumer",
         # What runs goes on, and its message stays its own; see `QoS.restore_unacked`.

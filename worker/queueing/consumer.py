@@ -83,12 +83,12 @@ class Consumer(consumer.Consumer):  # type: ignore[misc]  # Celery has no types
 
     def on_close(self) -> None:
         """Forget what was taken over a lost connection, but not what still runs: it can be terminated."""
-        running = [request for request in tuple(state.requests.values()) if request.message.is_running]
+        taken = tuple(state.requests.values())
         super().on_close()
-        for request in running:
+        for request in taken:
             state.requests[request.id] = request
             state.reserved_requests.add(request)
-            if not request.message.is_running:  # it ended meanwhile, in its own thread
+            if not request.message.is_running:  # no thread has begun it, or its thread has just ended it
                 state.task_ready(request)
 
     def on_ready(self) -> None:

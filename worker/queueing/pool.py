@@ -144,7 +144,7 @@ class TaskPool(BasePool):  # type: ignore[misc]  # Celery has no types
 
     def _serve(self) -> None:
         """Have as many threads as are allowed and needed; those that are too many leave."""
-        needed = min(self.limit, len(self._busy) + len(self._waiting))
+        needed = 0 if self._is_ending else min(self.limit, len(self._busy) + len(self._waiting))
         while len(self._threads) < needed:
             # A task that does not stop must not keep the process.
             thread = threading.Thread(target=self._run_all, name="task", daemon=True)
@@ -153,9 +153,15 @@ class TaskPool(BasePool):  # type: ignore[misc]  # Celery has no types
         self._changed.notify_all()
 
     def _run_all(self) -> None:
-        while execution := self._next():
-            self._run(execution)
-            del execution  # it holds a payload, and the next one may be long in coming
+        try:
+            while execution := self._next():
+                self._run(execution)
+                del execution  # it holds a payload, and the next one may be long in coming
+        finally:
+            with self._changed:
+                self._busy.discard(threading.current_thread())
+                self._threads.discard(threading.current_thread())
+                self._serve()
 
     def _next(self) -> _Execution | None:
         """Wait for a task; none if this thread has to leave."""

@@ -4,6 +4,7 @@ from datetime import datetime
 from typing import Any
 
 import structlog
+from billiard.common import TERM_SIGNAME
 from billiard.einfo import ExceptionWithTraceback
 from celery.exceptions import Ignore, InvalidTaskError, Reject, Retry, TimeLimitExceeded, WorkerLostError
 from celery.worker import state
@@ -47,7 +48,7 @@ class TaskRequest(Request):  # type: ignore[misc]  # Celery has no types
         if self._expires and datetime.now(self._expires.tzinfo) > self._expires:
             raise InvalidTaskError("it expired before a worker took it")
         self._expires: datetime | None = None
-        self._terminated_by: int | None = None
+        self._terminated_by: Any = None
         self._exceeded_seconds: float | None = None
 
     def info(self, safe: bool = False) -> dict[str, Any]:  # noqa: ARG002, FBT001, FBT002  # Celery's signature
@@ -62,12 +63,12 @@ class TaskRequest(Request):  # type: ignore[misc]  # Celery has no types
         """Take note that a thread has the task; its body has not begun."""
         self.message.is_running = True
         super().on_accepted(pid, time_accepted)
-        if self.id in state.revoked:
+        if self.id in state.revoked and self._terminated_by is None:
             self.terminate()
 
     def terminate(self, pool: Any = None, signal: Any = None) -> None:
         """Ask the body to stop and to end its job."""
-        self._terminated_by = signal
+        self._terminated_by = signal or TERM_SIGNAME
         if self.time_start:
             self._app.running_tasks.stop(self.id, StopReason.REVOKED)
         else:
@@ -106,7 +107,7 @@ class TaskRequest(Request):  # type: ignore[misc]  # Celery has no types
         if type == "task-succeeded" and self._exceeded_seconds is not None:
             limit = TimeLimitExceeded(self._exceeded_seconds)
             super().send_event("task-failed", exception=repr(limit), traceback="")
-        elif type == "task-succeeded" and (self._terminated_by is not None or self.id in state.revoked):
+        elif type == "task-succeeded" and self._terminated_by is not None:
             super().send_event("task-revoked", terminated=True, signum=self._terminated_by, expired=False)
         else:
             super().send_event(type, **fields)

@@ -19,7 +19,8 @@ from kombu.transport import redis as redis_transport
 from kombu.transport import virtual
 from kombu.utils.json import loads
 
-from worker.queueing.dead_letters import DEAD, KEEP, LAST_NUMBER, DeadLetter, log_kept
+from worker.queueing.dead_letters import DEAD, LAST_NUMBER, DeadLetter, log_kept
+from worker.queueing.scripts import CLAIM_OVERDUE, REFUSE, TAKE
 
 MAX_MESSAGE_BYTES = 2 << 20
 """A longer message is kept as a dead letter; a payload has far less."""
@@ -28,84 +29,6 @@ MAX_MESSAGE_BYTES = 2 << 20
 _MOST_REFUSED = 100
 # So many messages are delivered again in one sweep: each costs the worker's loop two round trips.
 _MOST_RESTORED = 1000
-
-# A message's entry in `unacked` is what kombu's restoring reads: the raw message, an exchange, a routing
-# key. With no exchange the key is the queue that it was taken from, whatever bindings there are.
-_ENTRY_END = """
-local function entry_end(queue)
-  return ',"",' .. cjson.encode(queue) .. ']'
-end
-local function now()
-  local time = redis.call('TIME')
-  return time[1] + time[2] / 1000000
-end
-"""
-
-# KEYS: unacked, its index, letters, their last number, the lists in the order in which they are served.
-# ARGV: longest message in bytes, most to refuse, then for each list its queue and 1, or 0 if its messages
-# are not acknowledged, as the answers to remote control.
-# Gives the list's place, the message and its tag, or 0 if there is none; and the letters that were kept.
-_TAKE = (
-    KEEP
-    + _ENTRY_END
-    + """
-local function fault(raw)
-  if #raw > tonumber(ARGV[1]) then return 'It is longer than ' .. ARGV[1] .. ' bytes.' end
-  local is_json, message = pcall(cjson.decode, raw)
-  if not is_json then return 'It is no JSON.' end
-  local properties = type(message) == 'table' and message.properties
-  local tag = type(properties) == 'table' and properties.delivery_tag
-  if type(tag) ~= 'string' or tag == '' then return 'It has no delivery_tag.' end
-  return nil, tag
-end
-local letters = {}
-for place = 5, #KEYS do
-  local queue = ARGV[(place - 5) * 2 + 3]
-  local is_noted = ARGV[(place - 5) * 2 + 4] == '1'
-  local raw = redis.call('RPOP', KEYS[place])
-  while raw do
-    if not is_noted then return {place - 4, raw, '', letters} end
-    local reason, tag = fault(raw)
-    if not reason then
-      redis.call('HSET', KEYS[1], tag, '[' .. raw .. entry_end(queue))
-      redis.call('ZADD', KEYS[2], now(), tag)
-      return {place - 4, raw, tag, letters}
-    end
-    local letter = cjson.encode({reason = reason, message = raw})
-    table.insert(letters, {keep(KEYS[3], KEYS[4], letter), reason})
-    raw = #letters < tonumber(ARGV[2]) and redis.call('RPOP', KEYS[place])
-  end
-end
-return {0, '', '', letters}
-"""
-)
-
-# KEYS as above without lists; ARGV: tag, letter. The raw message joins the letter here, byte for byte.
-_REFUSE = (
-    KEEP
-    + _ENTRY_END
-    + """
-local entry = redis.call('HGET', KEYS[1], ARGV[1])
-if not entry then return false end
-local tail = entry_end(cjson.decode(entry)[3])
-local message = cjson.encode(string.sub(entry, 2, #entry - #tail))
-local kept = keep(KEYS[3], KEYS[4], '{"message":' .. message .. ',' .. string.sub(ARGV[2], 2))
-redis.call('HDEL', KEYS[1], ARGV[1])
-redis.call('ZREM', KEYS[2], ARGV[1])
-return kept
-"""
-)
-
-# KEYS: the index. ARGV: visibility timeout in seconds, most to give. What it gives is noted as taken now, so
-# that no other worker restores it too.
-_CLAIM_OVERDUE = (
-    _ENTRY_END
-    + """
-local overdue = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now() - ARGV[1], 'LIMIT', 0, ARGV[2])
-for _, tag in ipairs(overdue) do redis.call('ZADD', KEYS[1], now(), tag) end
-return overdue
-"""
-)
 
 
 class UnreadableMessageError(Exception):
@@ -294,15 +217,15 @@ class Channel(redis_transport.Channel):  # type: ignore[misc]  # kombu has no ty
 
     @cached_property
     def _take_script(self) -> Any:
-        return self.client.register_script(_TAKE)
+        return self.client.register_script(TAKE)
 
     @cached_property
     def _refuse_script(self) -> Any:
-        return self._create_client().register_script(_REFUSE)
+        return self._create_client().register_script(REFUSE)
 
     @cached_property
     def _claim_script(self) -> Any:
-        return self._create_client().register_script(_CLAIM_OVERDUE)
+        return self._create_client().register_script(CLAIM_OVERDUE)
 
 
 class Transport(redis_transport.Transport):  # type: ignore[misc]  # kombu has no types

@@ -167,6 +167,10 @@ def test_every_priority_and_every_queue_is_served(queue: ToyQueue) -> None:
             "It can't be opened (UnicodeDecodeError).",
         ),
         (b'{"properties": {"delivery_tag": "t"}, "n": 1' + b"[" * 2000, "It is no JSON."),
+        (
+            b'{"properties": {"delivery_tag": "t"}, "n": ' + b"[" * 998 + b"]" * 998 + b"}",
+            "It can't be opened (RecursionError).",
+        ),
         (envelope("", headers=[]), "Its headers or its delivery_info are no object."),
         (
             envelope("x", properties={"delivery_tag": "t", "body_encoding": "secret"}),
