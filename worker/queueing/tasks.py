@@ -12,7 +12,7 @@ from redis.exceptions import RedisError
 
 from worker.jobs.stopping import Stop, StopReason
 from worker.libsafe.payload import job_id_in
-from worker.queueing.app import ARGUMENTS_SHOWN, TASK
+from worker.queueing.app import TASK
 from worker.queueing.dead_letters import DeadLetter, DeadLetters
 from worker.queueing.deliveries import Fate, Verdict
 from worker.queueing.request import LetGo
@@ -51,7 +51,6 @@ def register(app: Celery, handler: Handler, dead_letters: DeadLetters, *, pause_
         max_retries=None,
         shared=False,
         typing=False,
-        Request="worker.queueing.request:TaskRequest",
     )
     def hash_files(self: Task, *arguments: Any, **options: Any) -> None:
         document = arguments[0] if len(arguments) == 1 and not options else None
@@ -65,9 +64,7 @@ def register(app: Celery, handler: Handler, dead_letters: DeadLetters, *, pause_
                     case Fate.COMES_AGAIN if verdict.is_away and away_seconds > _LONGEST_AWAY_SECONDS:
                         dead_letters.keep(_letter(document, verdict))
                     case Fate.COMES_AGAIN:
-                        raise self.retry(
-                            countdown=pause_seconds, argsrepr=ARGUMENTS_SHOWN, kwargsrepr="{}"
-                        ) from None
+                        raise self.retry(countdown=pause_seconds) from None
                     case Fate.GOES_BACK:
                         raise Reject(verdict.reason, requeue=True)
                     case Fate.LET_GO:
