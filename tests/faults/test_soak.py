@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.support.fault_scenario import Scenario, until
+from tests.support.fault_scenario import Scenario
 from tests.support.fault_stand import MiB
 from tests.support.fault_worker import Worker
 
@@ -85,6 +85,5 @@ async def test_a_thousand_jobs_leave_nothing_behind_in_their_worker(scenario: Sc
     first, last = samples[0], samples[-1]
     assert last.memory_bytes - first.memory_bytes < 10 * MiB, samples
     assert last.descriptors - first.descriptors < 5, samples  # pools of connections breathe
-    # A thread that has just ended its task may still be there.
-    await until(lambda: sample(worker).threads <= first.threads, f"no more threads than in {first}", 10)
+    assert last.threads - first.threads < 4, samples  # the pool starts its four as they are needed
     assert last.shared_bytes == first.shared_bytes > 0, samples

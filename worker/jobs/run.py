@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import secrets
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -26,6 +25,7 @@ from worker.libsafe.errors import (
     LibsafeError,
     NotAuthorizedError,
     NotFoundError,
+    PlatformBusyError,
     PlatformUnreachableError,
     RejectedError,
     TransientLibsafeError,
@@ -45,6 +45,8 @@ _CONCERN_THE_JOB = (NotAuthorizedError, JobTakenOverError)
 # Each wait within it ends sooner by itself, so only something stuck takes that long.
 _LOOK_SECONDS = 10
 _STALLED_SECONDS = 1800
+# Something between us and the platform may say once that there is nothing.
+_LOOKS_FOR_A_MISSING_JOB = 3
 
 _log = structlog.get_logger(__name__)
 
@@ -108,7 +110,7 @@ class JobRun:
         self._hashed_files = 0
         self._hashed_bytes = 0
         self._not_hashed: Counter[str] = Counter()
-        self._away: PlatformUnreachableError | None = None
+        self._away: TransientLibsafeError | None = None
         self._untold: Exception | None = None
 
     async def run(self) -> JobEnd:
@@ -138,19 +140,28 @@ class JobRun:
                 if stopped.reason is not StopReason.LEFT:
                     raise
                 return await self._leave()
-            told = await self._sender.finish()
+            told = await self._finish()
         await self._outbox.clear()
         return JobEnd.LEFT if told is None else JobEnd(told.value)
 
+    async def _finish(self) -> JobStatus | None:
+        """Deliver what was put. A worker that ends leaves it to others; an operator's stop comes too late."""
+        if self._stop.reason is None:
+            try:
+                with self._stop:
+                    return await self._sender.finish()
+            except StoppedError as stopped:
+                if stopped.reason not in ENDS_JOB:
+                    raise
+        return await self._sender.finish()
+
     async def _may_run(self) -> bool:
         """Set the job RUNNING; a platform that refuses it for a job that has not ended does not stop us."""
-        await self._outbox.fence.confirm()
+        fence = self._outbox.fence
+        await fence.confirm()
         try:
-            token = secrets.token_hex(8)
-            await self._client.set_job_status(self._job_id, JobStatus.RUNNING, f"{self._job_id}:{token}")
-        except NotFoundError:
-            _log.warning("The platform does not have the job")
-            return False
+            key = f"{self._job_id}:{fence.epoch}:{JobStatus.RUNNING}"
+            await self._client.set_job_status(self._job_id, JobStatus.RUNNING, key)
         except RejectedError as refusal:
             if await has_ended(self._client, self._job_id):
                 _log.warning("The job has ended already", reason=str(refusal))
@@ -210,6 +221,7 @@ class JobRun:
 
     async def _watch(self) -> None:
         """Stop the run when nobody wants its job any more, or when nothing has happened for too long."""
+        missing = 0
         while True:
             try:
                 await self._sender.look(_LOOK_SECONDS)
@@ -220,9 +232,15 @@ class JobRun:
                 if await has_ended(self._client, self._job_id):
                     _log.warning("The platform has ended or deleted the job")
                     self._stop.request(StopReason.LEFT)
+                missing = 0
             except NotAuthorizedError as error:
                 self._give_up_telling(error)
                 return
+            except NotFoundError as error:
+                missing += 1
+                if missing == _LOOKS_FOR_A_MISSING_JOB:
+                    self._give_up_telling(error)
+                    return
             except LibsafeError:
                 pass  # it is away, and will be asked again
             if time.monotonic() - self._advanced_seconds > _STALLED_SECONDS:
@@ -233,8 +251,7 @@ class JobRun:
         self._untold = error
         self._stop.request(StopReason.UNTOLD)
 
-    def _advance(self, length_bytes: int = 0) -> None:
-        del length_bytes
+    def _advance(self) -> None:
         self._advanced_seconds = time.monotonic()
 
     async def _resume(self) -> None:
@@ -262,7 +279,7 @@ class JobRun:
             algorithms=algorithms,
             ranges_in_flight=tools.ranges_in_flight,
             offline_storage_class_ids=tools.offline_storage_class_ids,
-            on_bytes=self._advance,
+            on_bytes=lambda _: self._advance(),
         )
         permits = asyncio.Semaphore(tools.files_at_once)
         try:
@@ -279,11 +296,12 @@ class JobRun:
     async def _planned(self) -> AsyncIterator[FileReference]:
         try:
             async for reference in plan(self._client, self._payload):
+                self._advance()
                 if self._away is not None:
                     return
                 if reference.key not in self._done_before:
                     yield reference
-        except PlatformUnreachableError as error:
+        except TransientLibsafeError as error:
             self._away = error
 
     async def _hash_file(
@@ -299,12 +317,12 @@ class JobRun:
             if reference.may_repeat and not self._is_new(record.id):
                 return
             hashed = await files.hash_file(record)
-        except PlatformUnreachableError as error:
-            self._away = error
-            return
         except _CONCERN_THE_JOB:
             raise
         except (FileNotHashedError, StorageError, HashingError, LibsafeError) as error:
+            if isinstance(error, TransientLibsafeError) and _is_away(error):
+                self._away = error
+                return
             code, reason = error.code, str(error)
         except Exception as error:  # noqa: BLE001 - a bug that one file meets must not stop the others
             _log.exception("A file met an error of the hash worker itself", file=name)
@@ -326,6 +344,12 @@ class JobRun:
         is_new = file_id not in self._seen_ids and file_id not in self._done_before
         self._seen_ids.add(file_id)
         return is_new
+
+
+def _is_away(error: TransientLibsafeError) -> bool:
+    """Tell a platform that is away, or asks for time, from one that fails over one file."""
+    asks_for_time = isinstance(error, PlatformBusyError) and error.retry_after_seconds is not None
+    return asks_for_time or isinstance(error, PlatformUnreachableError)
 
 
 def _own_error(error: Exception) -> str:

@@ -5,7 +5,8 @@ written in one script with what that file came to. Nothing is written but by the
 lease: the script looks at the lease itself. The entry of the job's end is the last one for ever.
 
 An entry's id is `<epoch>-<count>`: the epoch is the broker's clock in milliseconds when the run took the
-lease, so that ids grow from run to run and are never used again, not even after the broker lost its data.
+lease, so that ids grow from run to run and are not used again after the broker lost its data either, unless
+its clock went back.
 """
 
 import asyncio
@@ -14,6 +15,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import structlog
 from pydantic import SecretStr, TypeAdapter
 from redis.asyncio import Redis
 
@@ -29,6 +31,8 @@ END_KEPT_SECONDS = 30 * 24 * 3600
 
 # A platform may refuse every report of a job of millions of files; the count goes on.
 _MOST_REFUSALS_KEPT = 1000
+_log = structlog.get_logger(__name__)
+
 _REPORTS = TypeAdapter(tuple[Report, ...])
 # A write whose answer was lost is repeated, with the same ids: then it is there already.
 _PUT = """
@@ -67,6 +71,15 @@ redis.call('SREM', KEYS[3], KEYS[4])
 redis.call('DEL', unpack(KEYS, 5))
 return 1
 """
+
+_DISCARD = """
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+redis.call('SREM', KEYS[2], KEYS[3])
+redis.call('DEL', unpack(KEYS, 4))
+return 1
+"""
+# What is kept of a job beside its lease, its epoch and its end.
+_WHILE_IT_RUNS = ("outbox", "files", "refused", "head", "attempts")
 
 
 def job_name(address: JobAddress) -> str:
@@ -224,26 +237,34 @@ class Outbox:
         found = await self._redis.xrange(self._key("outbox"))
         return [Entry(id_, _REPORTS.validate_json(fields["reports"])) for id_, fields in found]
 
+    async def is_empty(self) -> bool:
+        """Tell whether the platform has all that was put."""
+        return not await self._redis.xlen(self._key("outbox"))
+
     async def files(self) -> dict[str, str]:
         """Read what files came to in this run and those before it, by what names them."""
-        return await _hash(self._redis, self._key("files"))
+        # Page by page: a job may have millions.
+        return {
+            name: outcome async for name, outcome in self._redis.hscan_iter(self._key("files"), count=1000)
+        }
 
     async def refusals(self) -> Refusals:
         """Read what the platform refused."""
-        found = await _hash(self._redis, self._key("refused"))
+        found = dict(await self._redis.hgetall(self._key("refused")))  # type: ignore[misc]  # redis types it for both its clients
         count = int(found.pop("count", 0))
         messages = [_REPORTS.validate_json(found[place])[0] for place in sorted(found, key=_in_order)]
         return Refusals(count, tuple(message for message in messages if isinstance(message, MessageReport)))
 
     async def discard(self) -> None:
-        """Forget all of a job that is no longer ours to tell about."""
-        await self._redis.delete(*map(self._key, ("outbox", "files", "refused", "head", "attempts")))
-        await self._redis.srem(UNDELIVERED, self._job)  # type: ignore[misc]  # redis types it for both its clients
+        """Forget all of a job that is no longer to be told about, unless another run has it."""
+        keys = [self._key("lease"), UNDELIVERED, self._job]
+        keys += map(self._key, _WHILE_IT_RUNS)
+        await self._redis.eval(_DISCARD, len(keys), *keys, self.fence.token)  # type: ignore[misc]  # as above
 
     async def clear(self) -> bool:
         """Forget the job but for its end, if it has ended and the platform has all of it; tell whether so."""
         keys = [self._key("end"), self._key("outbox"), UNDELIVERED, self._job]
-        keys += map(self._key, ("outbox", "files", "refused", "head", "attempts"))
+        keys += map(self._key, _WHILE_IT_RUNS)
         return bool(await self._clear_script(keys=keys))
 
     def _key(self, what: str) -> str:
@@ -284,14 +305,14 @@ async def undelivered(redis: Redis) -> Mapping[str, JobAddress]:
     found = {}
     for job in await redis.smembers(UNDELIVERED):  # type: ignore[misc]  # redis types it for both its clients
         head = await redis.get(f"{job}:head")
-        if head is not None:
+        if head is None:
+            continue
+        try:
             fields = json.loads(head)
             found[job] = JobAddress(fields["api_url"], SecretStr(fields["key"]), fields["job_id"])
+        except (ValueError, KeyError):
+            _log.error("The head of an outbox can't be read", job=job)
     return found
-
-
-async def _hash(redis: Redis, key: str) -> dict[str, str]:
-    return dict(await redis.hgetall(key))  # type: ignore[misc]  # redis types it for both its clients
 
 
 def _head(address: JobAddress) -> str:

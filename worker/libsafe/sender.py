@@ -14,7 +14,6 @@ from worker.libsafe.errors import (
     JobTakenOverError,
     LibsafeError,
     NotAuthorizedError,
-    NotFoundError,
     PermanentLibsafeError,
     PlatformBusyError,
     RejectedError,
@@ -145,8 +144,8 @@ class ReportSender:
         """Wait until the platform has all that was put.
 
         Returns:
-            The status that it was told at the job's end; None where no end was put, or the job was not there
-            any more or had ended otherwise.
+            The status that it was told at the job's end; None where no end was put, or the job had ended
+            otherwise.
 
         Raises:
             TransientLibsafeError: It is away; the rest stays in the outbox.
@@ -209,6 +208,10 @@ class ReportSender:
 
     async def _send_end(self, entry: Entry) -> None:
         """Tell the end as it was put, or FAILED where the platform did not take everything before."""
+        for left in await self._outbox.entries():
+            # A put that was cut short may have been kept all the same.
+            if left.id != entry.id:
+                await self._send_entry(left)
         refusals = await self._outbox.refusals()
         reports = list(entry.reports)
         if refusals.count:
@@ -288,11 +291,13 @@ class ReportSender:
 
 
 async def has_ended(client: PlatformClient, job_id: str) -> bool:
-    """Ask the platform whether a job has ended, or is not there any more."""
-    try:
-        return (await client.job(job_id)).status in TERMINAL
-    except NotFoundError:
-        return True
+    """Ask the platform whether a job has ended.
+
+    Raises:
+        NotFoundError: It does not have the job.
+        LibsafeError: It does not tell.
+    """
+    return (await client.job(job_id)).status in TERMINAL
 
 
 def _told_instead(report: Report, error: PermanentLibsafeError) -> MessageReport:

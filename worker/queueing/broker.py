@@ -5,6 +5,7 @@ import random
 from typing import Any
 
 import redis.exceptions
+import structlog
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
@@ -15,29 +16,61 @@ _CONNECT_SECONDS = 5
 _ANSWER_SECONDS = 15
 # Between two attempts at a broker that is away, at most.
 _PAUSE_SECONDS = 0.5
+_AWAY = (
+    redis.exceptions.ConnectionError,
+    redis.exceptions.TimeoutError,
+    redis.exceptions.OutOfMemoryError,
+    redis.exceptions.ReadOnlyError,
+    TimeoutError,
+    OSError,
+)
+
+_log = structlog.get_logger(__name__)
 
 
 class _PatientRedis(Redis):
-    """A client whose calls wait for a broker that is away, and are made again.
+    """A client whose calls wait for a broker that is away, full or read-only, and are made again.
 
-    redis-py could do both, but writes under `asyncio.wait_for`, which in Python 3.11 may swallow the
-    cancellation of its task (https://github.com/python/cpython/issues/86296); so its own timeouts stay off.
+    redis-py could do so for one that is away, but writes under `asyncio.wait_for`, which in Python 3.11 may
+    swallow the cancellation of its task (https://github.com/python/cpython/issues/86296); so its own timeouts
+    stay off.
     """
+
+    _is_waiting = False
+
+    def __repr__(self) -> str:
+        return "<Connections to the broker>"  # redis-py's own shows the password
 
     async def execute_command(self, *args: Any, **options: Any) -> Any:
         while True:
             try:
                 async with asyncio.timeout(_ANSWER_SECONDS):
-                    return await super().execute_command(*args, **options)  # type: ignore[no-untyped-call]  # redis-py's
-            except (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError, TimeoutError, OSError):
-                await asyncio.sleep(random.uniform(0, _PAUSE_SECONDS))  # noqa: S311 - jitter, no secret
+                    answer = await super().execute_command(*args, **options)  # type: ignore[no-untyped-call]  # redis-py's
+            except _AWAY as error:
+                self._note(error)
+            except redis.exceptions.ResponseError as error:
+                # It could not write its data to disk, and writes none before it can.
+                if not str(error).startswith("MISCONF"):
+                    raise
+                self._note(error)
+            else:
+                if self._is_waiting:
+                    _log.info("The broker is back")
+                    self._is_waiting = False
+                return answer
+            await asyncio.sleep(random.uniform(0, _PAUSE_SECONDS))  # noqa: S311 - jitter, no secret
+
+    def _note(self, error: Exception) -> None:
+        if not self._is_waiting:
+            _log.warning("The broker is waited for", reason=str(error) or type(error).__name__)
+            self._is_waiting = True
 
 
 def open_broker(url: str) -> Redis:
     """Open connections to the broker, for what is ours there; to be closed with ``async with``.
 
-    A call waits for a broker that is away, for as long as it takes, since what it writes must not be lost. It
-    may so be done twice.
+    A call waits for a broker that is away or full, for as long as it takes, since what it writes must not be
+    lost. It may so be done twice.
 
     Args:
         url: Valkey or Redis with its password; with rediss:// the certificate is verified.

@@ -1,4 +1,4 @@
-"""What becomes of a message: its job is run, joined, left to another worker, or put aside.
+"""What becomes of a message: its job is run, it comes again later, or it is put aside.
 
 Messages come at least once, and copies of one come at the same time: after each reset of a connection Celery
 puts every message that is worked on back into the queue. So a message says only that a job is to be done; who
@@ -16,7 +16,7 @@ import structlog
 from redis.asyncio import Redis
 
 from worker.jobs.runner import JobRunner
-from worker.jobs.stopping import Stop, StoppedError, StopReason
+from worker.jobs.stopping import ENDS_JOB, Stop, StoppedError, StopReason
 from worker.libsafe.errors import (
     JobAddress,
     JobTakenOverError,
@@ -72,15 +72,6 @@ class _Assignment:
     payload: Payload | PayloadError
 
 
-@dataclass(frozen=True, slots=True)
-class _Running:
-    """A job that this process runs, for the copies of its message that come meanwhile."""
-
-    stop: Stop
-    tags: set[str]
-    verdict: asyncio.Future[Verdict]
-
-
 class Deliveries:
     """Brings messages to their fate, many at once.
 
@@ -96,7 +87,7 @@ class Deliveries:
         self._leases = leases
         self._runner = runner
         self._most_attempts = most_attempts
-        self._running: dict[str, _Running] = {}
+        self._running: set[str] = set()
 
     def __repr__(self) -> str:
         return f"<Deliveries, {len(self._running)} jobs running>"
@@ -116,23 +107,17 @@ class Deliveries:
             # No job's id, no key, or an address that no key is sent to: the platform can't be told.
             return Verdict(Fate.PUT_ASIDE, str(error))
         with structlog.contextvars.bound_contextvars(job_id=assignment.address.job_id):
-            if running := self._running.get(assignment.job):
-                return await _join(running, delivery_tag, stop)
-            running = _Running(stop, {delivery_tag}, asyncio.get_running_loop().create_future())
-            self._running[assignment.job] = running
-            # Unless something better comes, the message stays in the broker, as after a worker's death.
-            verdict = Verdict(Fate.LET_GO, "the run met an error of its own.", assignment.job)
+            if assignment.job in self._running:
+                # Waiting here would take the place of another job.
+                return Verdict(Fate.COMES_AGAIN, "this worker runs the job already.", assignment.job)
+            self._running.add(assignment.job)
             try:
-                verdict = await self._run(assignment, running)
-            except asyncio.CancelledError:
-                verdict = Verdict(Fate.GOES_BACK, "the worker was stopped.", assignment.job)
-                raise
+                return await self._run(assignment, delivery_tag, stop)
             except Exception:  # noqa: BLE001 - the others go on, and this message comes again
                 _log.exception("A message met an error of the hash worker itself")
+                return Verdict(Fate.LET_GO, "the run met an error of its own.", assignment.job)
             finally:
-                del self._running[assignment.job]
-                running.verdict.set_result(verdict)
-            return verdict
+                self._running.discard(assignment.job)
 
     async def deliver(self, job: str, address: JobAddress) -> None:
         """Bring the end of a job to its platform, unless somebody is about it already.
@@ -148,28 +133,45 @@ class Deliveries:
         async with self._kept(lease, Stop()):
             await self._runner.deliver(address, Outbox(self._redis, job, address, lease))
 
-    async def _run(self, assignment: _Assignment, running: _Running) -> Verdict:
+    async def _run(self, assignment: _Assignment, delivery_tag: str, stop: Stop) -> Verdict:
         job = assignment.job
         while True:
-            lease = await self._leases.take(job)
+            try:
+                lease = await self._take(job, stop)
+            except StoppedError as stopped:
+                return _verdict_on(stopped, job, is_ended=False)
             if lease is None:
                 return Verdict(Fate.COMES_AGAIN, "another worker has the job.", job)
-            lease.tags = running.tags
+            lease.tags.add(delivery_tag)
             outbox = Outbox(self._redis, job, assignment.address, lease)
             try:
-                async with self._kept(lease, running.stop):
-                    return await self._end_of(lease, assignment, outbox, running.stop)
+                async with self._kept(lease, stop):
+                    return await self._end_of(lease, assignment, outbox, stop)
             except (StoppedError, LibsafeError) as error:
                 if not lease.is_gone:
                     return _verdict_on(error, job, is_ended=outbox.is_ended)
             # The broker has lost all it knew, the message too: nobody else will do it.
             _log.warning("The broker has lost its data, the job begins anew")
-            running.stop.renew()
+            stop.renew()
+
+    async def _take(self, job: str, stop: Stop) -> Lease | None:
+        """Take the lease; a broker that is away is waited for, but not by a worker that ends."""
+        try:
+            with stop:
+                return await self._leases.take(job)
+        except StoppedError as stopped:
+            if stopped.reason not in ENDS_JOB:
+                raise
+        # The job's end has to be told, and only who has the lease may do so.
+        return await self._leases.take(job)
 
     async def _end_of(self, lease: Lease, assignment: _Assignment, outbox: Outbox, stop: Stop) -> Verdict:
         """Bring a job to its end; whatever stands in the way is raised."""
         address, payload = assignment.address, assignment.payload
         if lease.ended:
+            if not await outbox.is_empty():
+                # This payload may hold a key that works, where the one before did not.
+                await self._runner.deliver(address, outbox)
             return Verdict(Fate.ACKNOWLEDGED, f"the job has ended {lease.ended} before.", lease.job)
         if lease.attempts > self._most_attempts:
             return await self._give_up(lease, address, outbox)
@@ -186,7 +188,8 @@ class Deliveries:
         try:
             await self._runner.fail(address, outbox, reason)
         except LibsafeError:
-            raise
+            if not outbox.is_ended:
+                raise
         except Exception:  # noqa: BLE001 - it is put aside, whatever it does
             _log.exception("A job that is given up met an error of the hash worker itself")
         return Verdict(Fate.PUT_ASIDE, reason, lease.job)
@@ -228,26 +231,14 @@ def _read(document: dict[str, Any]) -> _Assignment:
     return _Assignment(job_name(payload.address), payload.address, payload)
 
 
-async def _join(running: _Running, delivery_tag: str, stop: Stop) -> Verdict:
-    """Wait for the run of the same job in this process; who stops the copy stops the job."""
-    _log.info("A copy of a message joins the run of its job")
-    running.tags.add(delivery_tag)
-    try:
-        with stop:
-            return await asyncio.shield(running.verdict)
-    except StoppedError as stopped:
-        running.stop.request(stopped.reason)
-    return await asyncio.shield(running.verdict)
-
-
 def _verdict_on(error: StoppedError | LibsafeError, job: str, *, is_ended: bool) -> Verdict:
     """Decide on the message of a job that a run did not see to its end on the platform."""
-    if isinstance(error, StoppedError):
+    if isinstance(error, StoppedError) and not is_ended:
         fate = Fate.LET_GO if error.reason is StopReason.LEASE_LOST else Fate.GOES_BACK
         return Verdict(fate, f"it was stopped: {error.reason}.", job)
     if isinstance(error, JobTakenOverError):
         return Verdict(Fate.LET_GO, str(error), job)
-    if is_ended:
+    if isinstance(error, StoppedError) or is_ended:
         # What the platform does not have yet is the reconciler's.
         return Verdict(Fate.ACKNOWLEDGED, str(error), job)
     if isinstance(error, TransientLibsafeError):

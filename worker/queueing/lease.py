@@ -153,9 +153,13 @@ class Leases:
 
     async def keep(self, lease: Lease, on_lost: Callable[[], None]) -> None:
         """Renew a lease until it is lost; to be cancelled when it is given back."""
-        while not lease.is_lost:
-            await asyncio.sleep(self._seconds / _RENEWALS)
-            await self.renew(lease)
+        try:
+            while not lease.is_lost:
+                await asyncio.sleep(self._seconds / _RENEWALS)
+                await self.renew(lease)
+        except Exception:  # noqa: BLE001 - whoever waits to be sure must not wait for ever
+            _log.exception("A lease can't be renewed", job=lease.job)
+            lease.note("lost", 0)
         on_lost()
 
     async def renew(self, lease: Lease) -> None:

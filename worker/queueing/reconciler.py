@@ -1,6 +1,8 @@
 """The reconciler: delivers the ends of jobs whose worker died, or let go, before the platform had them."""
 
 import asyncio
+from collections import defaultdict
+from collections.abc import Mapping
 
 import structlog
 from redis.asyncio import Redis
@@ -16,7 +18,7 @@ from worker.libsafe.outbox import UNDELIVERED, undelivered
 from worker.queueing.dead_letters import DeadLetter, DeadLetters
 from worker.queueing.deliveries import Deliveries
 
-_AT_ONCE = 8
+_AT_ONCE = 4
 
 _log = structlog.get_logger(__name__)
 
@@ -38,7 +40,9 @@ class Reconciler:
         self._deliveries = deliveries
         self._dead_letters = dead_letters
         self._pause_seconds = pause_seconds
-        self._permits = asyncio.Semaphore(_AT_ONCE)
+        # Each platform has its own, so that one which is away holds up no other.
+        self._permits: defaultdict[str, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(_AT_ONCE))
+        self._under_way: set[str] = set()
         self._not_before: dict[str, float] = {}
 
     def __repr__(self) -> str:
@@ -46,32 +50,45 @@ class Reconciler:
 
     async def run(self) -> None:
         """Look and deliver for ever; to be cancelled."""
-        while True:
-            try:
-                found = await undelivered(self._redis)
-                async with asyncio.TaskGroup() as group:
-                    for job, address in found.items():
-                        group.create_task(self._deliver(job, address))
-            except Exception:  # noqa: BLE001 - the next look may be better
-                _log.exception("The reconciler met an error of the hash worker itself")
-            await asyncio.sleep(self._pause_seconds)
+        async with asyncio.TaskGroup() as deliveries:
+            while True:
+                for job, address in (await self._found()).items():
+                    if job not in self._under_way and self._may_try(job):
+                        self._under_way.add(job)
+                        deliveries.create_task(self._deliver(job, address))
+                await asyncio.sleep(self._pause_seconds)
+
+    async def _found(self) -> Mapping[str, JobAddress]:
+        try:
+            return await undelivered(self._redis)
+        except Exception:  # noqa: BLE001 - the next look may be better
+            _log.exception("Undelivered ends can't be looked for")
+            return {}
+
+    def _may_try(self, job: str) -> bool:
+        return asyncio.get_running_loop().time() >= self._not_before.get(job, 0)
 
     async def _deliver(self, job: str, address: JobAddress) -> None:
-        now = asyncio.get_running_loop().time()
-        if now < self._not_before.get(job, 0):
+        try:
+            async with self._permits[address.api_url]:
+                await self._try_to_deliver(job, address)
+        except Exception:  # noqa: BLE001 - the others go on, and the next look may be better
+            _log.exception("An end met an error of the hash worker itself", job=job)
+        finally:
+            self._under_way.discard(job)
+
+    async def _try_to_deliver(self, job: str, address: JobAddress) -> None:
+        try:
+            await self._deliveries.deliver(job, address)
+        except JobTakenOverError:
             return
-        async with self._permits:
-            try:
-                await self._deliveries.deliver(job, address)
-            except JobTakenOverError:
-                return
-            except TransientLibsafeError as error:
-                asked_for = error.retry_after_seconds if isinstance(error, PlatformBusyError) else None
-                self._not_before[job] = now + (asked_for or 0)
-                return
-            except LibsafeError as error:
-                _log.warning("The end of a job can't be delivered", job_id=address.job_id, reason=str(error))
-                letter = DeadLetter(reason=str(error), job_id=address.job_id, job=job)
-                await asyncio.to_thread(self._dead_letters.keep, letter)
-                await self._redis.srem(UNDELIVERED, job)  # type: ignore[misc]  # redis types it for both its clients
-            self._not_before.pop(job, None)
+        except TransientLibsafeError as error:
+            asked_for = error.retry_after_seconds if isinstance(error, PlatformBusyError) else None
+            self._not_before[job] = asyncio.get_running_loop().time() + (asked_for or 0)
+            return
+        except LibsafeError as error:
+            _log.warning("The end of a job can't be delivered", job_id=address.job_id, reason=str(error))
+            letter = DeadLetter(reason=str(error), job_id=address.job_id, job=job)
+            await asyncio.to_thread(self._dead_letters.keep, letter)
+            await self._redis.srem(UNDELIVERED, job)  # type: ignore[misc]  # redis types it for both its clients
+        self._not_before.pop(job, None)

@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 from aiohttp import web
 from blake3 import blake3
+from structlog.testing import capture_logs
 
 from worker.jobs import file_run, object_digests, run
 from worker.jobs.stopping import Stop, StopReason
 from worker.libsafe.client import PlatformClient
-from worker.libsafe.errors import PlatformBusyError, RejectedError
+from worker.libsafe.errors import NotAuthorizedError, PlatformBusyError, RejectedError
 from worker.libsafe.models import JobStatus
 from worker.local.api import serve
 from worker.queueing.dead_letters import DeadLetters
@@ -356,7 +357,7 @@ async def test_a_message_that_is_cut_off_with_its_worker_goes_back(
 
 
 async def test_copies_of_a_message_are_one_run(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Twenty at once: the object is read once, and every copy has the same fate."""
+    """Twenty at once: the object is read once, and no place is taken by those that wait for it."""
     reads = []
     hash_object = object_digests.hash_object
 
@@ -368,33 +369,101 @@ async def test_copies_of_a_message_are_one_run(bench: Any, monkeypatch: pytest.M
     job_id, payload = bench.platform.new_job(file_ids=[await bench.add(CONTENT)])
 
     verdicts = await asyncio.gather(*(bench.handle(payload) for _ in range(20)))
+    later = await bench.handle(payload)
 
-    assert {verdict.fate for verdict in verdicts} == {Fate.ACKNOWLEDGED}
+    assert sorted(verdict.fate for verdict in verdicts) == [Fate.ACKNOWLEDGED] + [Fate.COMES_AGAIN] * 19
+    assert later.fate is Fate.ACKNOWLEDGED
     assert len(reads) == 1
     texts = [message.message for message in bench.platform.messages(job_id)]
     assert len(texts) == len(set(texts)) == 6
 
 
-async def test_who_stops_a_copy_stops_the_job(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An operator sees two tasks of one job, and terminates either."""
-    reached = asyncio.Event()
+async def test_a_payload_with_a_key_that_works_brings_an_end_home(
+    bench: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first key was refused after the end was put; the platform sends the job again with another."""
+    post_message = PlatformClient.post_message
+    refused = iter([True])
 
-    async def endless(*_: Any, **__: Any) -> None:
-        reached.set()
-        await asyncio.Event().wait()
+    async def refuse_once(*arguments: Any) -> None:
+        if next(refused, False):
+            raise NotAuthorizedError("The key was revoked.")
+        await post_message(*arguments)
 
-    monkeypatch.setattr(file_run, "hash_object", endless)
+    letters = DeadLetters(bench.platform.broker_url)
     job_id, payload = bench.platform.new_job(file_ids=[await bench.add(b"abc")])
-    first = asyncio.create_task(bench.handle(payload))
-    await reached.wait()
-    stop = Stop()
-    copy = asyncio.create_task(bench.handle(payload, stop))
-    await asyncio.sleep(0)
+    monkeypatch.setattr(PlatformClient, "post_message", refuse_once)
+    first = await bench.handle(payload)
+    while not [one for one in await asyncio.to_thread(letters.letters) if one.job_id == job_id]:
+        if first.fate is Fate.PUT_ASIDE:
+            break
+        await asyncio.sleep(0.02)
 
-    stop.request(StopReason.REVOKED)
+    again = await bench.handle(payload)
 
-    assert (await first) == (await copy)
-    assert bench.platform.job(job_id).status == "FAILED"
+    assert again.fate is Fate.ACKNOWLEDGED
+    assert bench.platform.job(job_id).status == "COMPLETED"
+    texts = [message.message for message in bench.platform.messages(job_id)]
+    assert len(texts) == len(set(texts)) == 6
+
+
+async def test_a_job_that_the_platform_does_not_have_is_put_aside(bench: Any) -> None:
+    """Perhaps it was deleted, perhaps something between us says so: somebody may send it again."""
+    job_id, payload = bench.platform.new_job(file_ids=["1"])
+    payload["function_data"]["job"]["id"] = "999999"
+
+    verdict = await bench.handle(payload)
+
+    assert verdict.fate is Fate.PUT_ASIDE
+    assert "/api/job/999999" in verdict.reason
+    assert bench.platform.job(job_id).status == "PENDING"
+
+
+async def test_a_platform_that_asks_for_time_gets_it(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It asks for longer than one request waits: no file fails for that, the message comes again."""
+    metadata = PlatformClient.metadata
+
+    async def busy(*_: Any) -> Any:
+        raise PlatformBusyError("Not now.", retry_after_seconds=61)
+
+    job_id, payload = bench.platform.new_job(file_ids=[await bench.add(b"abc")])
+    monkeypatch.setattr(PlatformClient, "metadata", busy)
+    verdict = await bench.handle(payload)
+    monkeypatch.setattr(PlatformClient, "metadata", metadata)
+
+    again = await bench.handle(payload)
+
+    assert (verdict.fate, verdict.is_away) == (Fate.COMES_AGAIN, True)
+    assert again.fate is Fate.ACKNOWLEDGED
+    assert bench.platform.job(job_id).status == "COMPLETED"
+
+
+async def test_a_broker_that_is_full_for_a_time_holds_a_job_up_and_fails_none(
+    bench: Any, redis_of: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither the lease nor a report is lost for it."""
+    hash_object = object_digests.hash_object
+    filled = asyncio.Event()
+
+    async def fill_first(*arguments: Any, **options: Any) -> Any:
+        hashed = await hash_object(*arguments, **options)
+        async with redis_of(bench.platform) as redis:
+            await redis.config_set("maxmemory", 1)
+        filled.set()
+        return hashed
+
+    monkeypatch.setattr(file_run, "hash_object", fill_first)
+    job_id, payload = bench.platform.new_job(file_ids=[await bench.add(b"abc")])
+    handling = asyncio.create_task(bench.handle(payload))
+    await filled.wait()
+    with capture_logs() as log:
+        while not any(line["event"] == "The broker is waited for" for line in log):  # noqa: ASYNC110 - a log sets no event
+            await asyncio.sleep(0.01)
+    async with redis_of(bench.platform) as redis:
+        await redis.config_set("maxmemory", 0)
+
+    assert (await handling).fate is Fate.ACKNOWLEDGED
+    assert bench.platform.job(job_id).status == "COMPLETED"
 
 
 async def test_a_job_of_another_worker_comes_again(

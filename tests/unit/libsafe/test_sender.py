@@ -13,6 +13,7 @@ from worker.libsafe.errors import (
     JobAddress,
     JobTakenOverError,
     NotAuthorizedError,
+    NotFoundError,
     PlatformBusyError,
     RejectedError,
 )
@@ -282,17 +283,30 @@ async def test_a_job_of_which_a_hash_was_refused_is_not_completed(
     assert platform.told[3:] == ["summary The platform refused 2 reports.", "FAILED"]
 
 
-async def test_a_job_that_the_platform_does_not_have_any_more_is_left(
+async def test_an_end_of_a_job_that_the_platform_does_not_have_is_an_error(
     platform: _Platform, make_sender: Callable[..., ReportSender], outbox: Outbox
 ) -> None:
-    """Nobody can be told of its end, and nobody asks."""
+    """Somebody has to look at it; the end stays in the outbox."""
     platform.answers = {"summary": 404, "COMPLETED": 404, "None": 404}
 
     async with make_sender() as sender:
         await sender.put(*END)
+        with pytest.raises(NotFoundError):
+            await sender.finish()
 
-        assert await sender.finish() is None
+    assert not await outbox.is_empty()
 
+
+async def test_a_put_that_was_cut_short_and_kept_all_the_same_is_told_before_the_end(
+    platform: _Platform, make_sender: Callable[..., ReportSender], outbox: Outbox
+) -> None:
+    """Nothing is told after the end."""
+    async with make_sender() as sender:
+        await outbox.put(MessageReport("kept"))
+        await sender.put(*END)
+        await sender.finish()
+
+    assert platform.told == ["kept", "summary", "COMPLETED"]
     assert await outbox.clear()
 
 
