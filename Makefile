@@ -29,7 +29,7 @@ lint: $(READY) ## Check style, types and floors
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-check: lint test ## Do what CI does
+check: lint test faults ## Do what CI does
 
 format: $(READY) ## Put the code into its form
 	$(BIN)/ruff check --fix-only -q .

@@ -5,7 +5,6 @@ import json
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -19,12 +18,12 @@ from worker.jobs.errors import FileNotHashedError
 from worker.jobs.file_run import FileRun, Stores
 from worker.jobs.plan import FileReference, plan
 from worker.jobs.stopping import ENDS_JOB, Stop, StoppedError, StopReason
+from worker.jobs.watch import Watch
 from worker.libsafe.client import PlatformClient
 from worker.libsafe.errors import (
     JobTakenOverError,
     LibsafeError,
     NotAuthorizedError,
-    NotFoundError,
     PlatformBusyError,
     PlatformUnreachableError,
     RejectedError,
@@ -41,12 +40,6 @@ from worker.storage.errors import StorageError
 # What concerns one file stays with it, also where the platform refuses or fails to tell about it. These
 # concern all files alike: nobody can be told anything.
 _CONCERN_THE_JOB = (NotAuthorizedError, JobTakenOverError)
-# How often a run looks whether its job is still wanted, and how long it may go without a byte or a file.
-# Each wait within it ends sooner by itself, so only something stuck takes that long.
-_LOOK_SECONDS = 10
-_STALLED_SECONDS = 1800
-# Something between us and the platform may say once that there is nothing.
-_LOOKS_FOR_A_MISSING_JOB = 3
 
 _log = structlog.get_logger(__name__)
 
@@ -104,14 +97,14 @@ class JobRun:
         self._job_id = payload.function_data.job.id
         self._tools = tools
         self._stop = stop
-        self._started_seconds = self._advanced_seconds = time.monotonic()
+        self._started_seconds = time.monotonic()
         self._done_before: dict[str, str] = {}
         self._seen_ids: set[str] = set()
         self._hashed_files = 0
         self._hashed_bytes = 0
         self._not_hashed: Counter[str] = Counter()
         self._away: TransientLibsafeError | None = None
-        self._untold: Exception | None = None
+        self._watch = Watch(client, sender, self._job_id, stop)
 
     async def run(self) -> JobEnd:
         """Run the job to its end on the platform; files that an earlier run has done are not read again.
@@ -176,12 +169,12 @@ class JobRun:
         """Hash the files and put the end, whatever stands in the way; nothing is raised that has an end."""
         try:
             with self._stop:
-                async with self._watched():
+                async with self._watch:
                     await self._resume()
                     await self._hash_files()
         except StoppedError as stopped:
-            if self._untold is not None:
-                raise self._untold from None
+            if self._watch.untold is not None:
+                raise self._watch.untold from None
             if stopped.reason not in ENDS_JOB:
                 raise
             await self._break_off(ENDS_JOB[stopped.reason])
@@ -210,50 +203,6 @@ class JobRun:
             )
         )
 
-    @asynccontextmanager
-    async def _watched(self) -> AsyncIterator[None]:
-        watching = asyncio.create_task(self._watch(), name=f"watch of job {self._job_id}")
-        try:
-            yield
-        finally:
-            watching.cancel()
-            await asyncio.wait([watching])
-
-    async def _watch(self) -> None:
-        """Stop the run when nobody wants its job any more, or when nothing has happened for too long."""
-        missing = 0
-        while True:
-            try:
-                await self._sender.look(_LOOK_SECONDS)
-            except Exception as error:  # noqa: BLE001 - the run raises it
-                self._give_up_telling(error)
-                return
-            try:
-                if await has_ended(self._client, self._job_id):
-                    _log.warning("The platform has ended or deleted the job")
-                    self._stop.request(StopReason.LEFT)
-                missing = 0
-            except NotAuthorizedError as error:
-                self._give_up_telling(error)
-                return
-            except NotFoundError as error:
-                missing += 1
-                if missing == _LOOKS_FOR_A_MISSING_JOB:
-                    self._give_up_telling(error)
-                    return
-            except LibsafeError:
-                pass  # it is away, and will be asked again
-            if time.monotonic() - self._advanced_seconds > _STALLED_SECONDS:
-                _log.error("A job is stuck and goes back to the queue", seconds=_STALLED_SECONDS)
-                self._stop.request(StopReason.STALLED)
-
-    def _give_up_telling(self, error: Exception) -> None:
-        self._untold = error
-        self._stop.request(StopReason.UNTOLD)
-
-    def _advance(self) -> None:
-        self._advanced_seconds = time.monotonic()
-
     async def _resume(self) -> None:
         """Count what earlier runs have done."""
         self._done_before = await self._outbox.files()
@@ -279,7 +228,7 @@ class JobRun:
             algorithms=algorithms,
             ranges_in_flight=tools.ranges_in_flight,
             offline_storage_class_ids=tools.offline_storage_class_ids,
-            on_bytes=lambda _: self._advance(),
+            on_bytes=lambda _: self._watch.note_progress(),
         )
         permits = asyncio.Semaphore(tools.files_at_once)
         try:
@@ -296,7 +245,7 @@ class JobRun:
     async def _planned(self) -> AsyncIterator[FileReference]:
         try:
             async for reference in plan(self._client, self._payload):
-                self._advance()
+                self._watch.note_progress()
                 if self._away is not None:
                     return
                 if reference.key not in self._done_before:
@@ -331,13 +280,13 @@ class JobRun:
             outcome = {"size_bytes": hashed.size_bytes}
             await self._sender.put(*hashed.reports(algorithms), file=key, outcome=json.dumps(outcome))
             self._count(outcome)
-            self._advance()
+            self._watch.note_progress()
             return
         outcome = {"code": code}
         told = MessageReport(messages.not_hashed_message(name, reason), level="ERROR", file_id=file_id)
         await self._sender.put(told, file=key, outcome=json.dumps(outcome))
         self._count(outcome)
-        self._advance()
+        self._watch.note_progress()
 
     def _is_new(self, file_id: str) -> bool:
         """Tell whether neither this run nor one before it has met the file under another name."""

@@ -22,7 +22,7 @@ class StopReason(StrEnum):
     UNTOLD = "untold"
     """The platform takes no report any more; nothing that is found out could be told."""
     LEFT = "left"
-    """The platform has ended the job, or deleted it."""
+    """The platform has ended the job."""
 
 
 ENDS_JOB = {

@@ -116,14 +116,15 @@ class ReportSender:
     async def put(self, *reports: Report, file: str = "", outcome: str = "") -> None:
         """Put reports that belong together into the outbox, and queue them; see `Outbox.put`.
 
-        Waits while `max_queued` are queued.
+        Waits while `max_queued` are queued; the end does not.
 
         Raises:
             JobTakenOverError: Another run has the lease, or the job has ended.
             LibsafeError: What has stopped the sender.
         """
         self._check_sending()
-        while self._queued >= self._max_queued and self._stopped_by is None:
+        is_end = any(isinstance(report, StatusReport) for report in reports)
+        while self._queued >= self._max_queued and self._stopped_by is None and not is_end:
             self._room.clear()
             await self._room.wait()
         self._raise_if_stopped()
