@@ -251,7 +251,7 @@ def dead(context: typer.Context, as_json: Json = False) -> None:
 
 @dead_app.command()
 def requeue(ids: LetterIds = None, every: EveryLetter = False) -> None:
-    """Put dead letters back on the queue; a job's attempts are forgotten. Exit status 1: one is gone."""
+    """Put dead letters back on the queue; a job's attempts are forgotten. Exit status 1: one is not."""
     with _dead_letters() as box:
         _each_letter(box, ids, every, box.requeue, "is back on the queue")
 
@@ -278,11 +278,19 @@ def _dead_letters() -> "Iterator[DeadLetters]":
 def _each_letter(
     box: "DeadLetters", ids: list[str] | None, every: bool, do: Callable[[str], bool], done: str
 ) -> None:
+    from worker.queueing.dead_letters import NothingToQueueError
+
     if bool(ids) == every:
         _stop("Give the ids of dead letters, or --all.")
     missing = False
     for letter_id in [letter.id for letter in box.letters()] if every else ids or ():
-        if do(letter_id):
+        try:
+            is_done = do(letter_id)
+        except NothingToQueueError as error:
+            missing = True
+            _err.print(f"hash-worker: {error}", markup=False, highlight=False)
+            continue
+        if is_done:
             _out.print(f"Dead letter {letter_id} {done}.", markup=False, highlight=False)
         else:
             missing = True

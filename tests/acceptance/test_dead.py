@@ -86,6 +86,17 @@ def test_a_letter_is_requeued_by_its_id(dead: Any, letters: DeadLetters, broker:
     assert queued(broker) == [f"{{{KEY}".encode()]
 
 
+def test_a_letter_that_holds_nothing_is_not_requeued(dead: Any, letters: DeadLetters) -> None:
+    """It is kept, the rest is done, and the exit status tells."""
+    letters.keep(DeadLetter(reason="Its end can't be delivered.", job="J2"))
+
+    result = dead("requeue", "3", "2")
+
+    assert (result.returncode, result.stdout) == (1, "Dead letter 2 is back on the queue.\n")
+    assert result.stderr == "hash-worker: Dead letter 3 holds nothing to queue; it is kept.\n"
+    assert [letter.id for letter in letters.letters()] == ["1", "3"]
+
+
 @pytest.mark.parametrize(("command", "messages"), [("requeue", 2), ("drop", 0)])
 def test_all_letters_can_be_decided_on_at_once(
     dead: Any, letters: DeadLetters, broker: Broker, command: str, messages: int

@@ -19,7 +19,7 @@ from worker.queueing.app import QUEUE, TASK, enqueue, make_app
 from worker.queueing.dead_letters import DeadLetters
 
 # Looking for neighbours would take a second of each test.
-_WORKER = (sys.executable, "-m", "tests.support.toy_worker", "-l", "DEBUG", "--without-mingle")
+_OPTIONS = ("-l", "DEBUG", "--without-mingle")
 
 
 def until(is_true: Callable[[], Any]) -> Any:
@@ -41,7 +41,11 @@ class ToyQueue:
         self._workers: list[subprocess.Popen[bytes]] = []
 
     def start_worker(
-        self, *options: str, grace_seconds: float = 0, visibility_timeout_seconds: float = 60
+        self,
+        *options: str,
+        program: str = "toy_worker",
+        grace_seconds: float = 0,
+        visibility_timeout_seconds: float = 60,
     ) -> "subprocess.Popen[bytes]":
         """Start a worker process and wait until it takes messages."""
         name = f"toy{len(self._workers)}@here"
@@ -54,7 +58,7 @@ class ToyQueue:
         }
         with (self._directory / f"{name}.log").open("wb") as log:
             process = subprocess.Popen(
-                [*_WORKER, "-n", name, *options],
+                [sys.executable, "-m", f"tests.support.{program}", *_OPTIONS, "-n", name, *options],
                 env=environment,
                 stdout=log,
                 stderr=log,

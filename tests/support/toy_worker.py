@@ -27,8 +27,8 @@ DO_NOT_HOLD = "open"
 """Tasks that hold end when this file is there."""
 
 
-def main() -> int:
-    """Run the worker."""
+def main(register: Callable[[Celery, Path], None]) -> int:
+    """Run the worker with the task that `register` registers."""
     url = os.environ["BROKER_URL"]
     configure_logging("DEBUG", "json")
     app = make_app(
@@ -37,7 +37,7 @@ def main() -> int:
         sweep_seconds=0.5,
     )
     stop_after_grace(app, float(os.environ.get("GRACE_SECONDS", "0")))
-    _register(app, Path(os.environ["TOLD_IN"]))
+    register(app, Path(os.environ["TOLD_IN"]))
     command = celery_worker.make_context(
         "worker", sys.argv[1:], obj=CLIContext(app, no_color=False, workdir=None)
     )
@@ -94,4 +94,4 @@ def _do(task: Task, does: str, may_end: Callable[[], object]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(_register))

@@ -12,8 +12,9 @@ from celery.worker import consumer, state
 from kombu.exceptions import ContentDisallowed
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from worker.queueing.app import TASK
 from worker.queueing.dead_letters import DeadLetter
-from worker.queueing.request import job_id
+from worker.queueing.request import AWAY_SINCE, job_id
 
 # A reason may quote a name of somebody else's.
 _LONGEST_QUOTE = 100
@@ -34,6 +35,12 @@ class _TaskMessage(BaseModel):
     args: list[Any]
     named_args: Annotated[dict[str, Any], Field(alias="kwargs")]
     embed: dict[str, Any] | None = None
+    away_since: Annotated[float | None, Field(alias=AWAY_SINCE)] = None
+
+    @property
+    def is_one_payload(self) -> bool:
+        """Whether its arguments are those of our task."""
+        return len(self.args) == 1 and isinstance(self.args[0], dict) and not self.named_args
 
 
 class Consumer(consumer.Consumer):  # type: ignore[misc]  # Celery has no types
@@ -45,9 +52,12 @@ class Consumer(consumer.Consumer):  # type: ignore[misc]  # Celery has no types
 
         def on_message(message: Any) -> None:
             try:
-                _check(message)
+                fields = _TaskMessage.model_validate(_fields(message))
             except Exception as error:  # noqa: BLE001  # whatever it holds, it must not end the worker
                 self.on_decode_error(message, error)
+                return
+            if fields.task == TASK and not fields.is_one_payload:
+                self._keep(message, "Its arguments are not exactly one payload.")
             else:
                 handle(message)
 
@@ -105,16 +115,6 @@ class Consumer(consumer.Consumer):  # type: ignore[misc]  # Celery has no types
             job_id=_job_id(message),
         )
         message.channel.refuse(message.delivery_tag, letter)
-
-
-def _check(message: Any) -> None:
-    """Make sure that Celery can read a message.
-
-    Raises:
-        ValidationError: It is no task message.
-        Exception: Whatever decoding raises.
-    """
-    _TaskMessage.model_validate(_fields(message))
 
 
 def _fields(message: Any) -> dict[str, Any]:

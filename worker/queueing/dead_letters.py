@@ -50,18 +50,38 @@ redis.call('RPUSH', KEYS[2], ARGV[2])
 return 1
 """
 
-# KEYS: a job's attempts, end and outbox, the set of undelivered ends. ARGV: the job.
+# KEYS: a job's attempts, end and outbox, the set of undelivered ends. ARGV: the job, 1 if it can be run.
 # A job whose end waits in its outbox has only to be told of; any other one is to be run again.
 _BEGIN_ANEW = """
-redis.call('DEL', KEYS[1])
 if redis.call('EXISTS', KEYS[2], KEYS[3]) == 2 then
   redis.call('SADD', KEYS[4], ARGV[1])
-else
+elseif ARGV[2] == '1' then
   redis.call('DEL', KEYS[2])
+else
+  return 0
 end
+redis.call('DEL', KEYS[1])
+return 1
 """
 
+# KEYS: letters, the set of undelivered ends, a job's lease, and what goes with its letter. ARGV: letter, job.
+# A job that a worker has, or whose end is still to be told, has not been given up.
+_DROP = """
+if redis.call('HDEL', KEYS[1], ARGV[1]) == 0 then return 0 end
+if redis.call('EXISTS', KEYS[3]) == 0 and redis.call('SISMEMBER', KEYS[2], ARGV[2]) == 0 then
+  redis.call('DEL', unpack(KEYS, 4))
+end
+return 1
+"""
+
+# The key to the platform is in the head. A job's end is known on, and the epoch never goes back.
+_GONE_WITH_THE_LETTER = ("head", "outbox", "files", "refused", "attempts")
+
 _log = structlog.get_logger(__name__)
+
+
+class NothingToQueueError(Exception):
+    """A dead letter holds nothing that could be put on the queue; its text is one sentence."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,31 +148,50 @@ class DeadLetters:
 
         Returns:
             False if there is no such letter.
+
+        Raises:
+            NothingToQueueError: It holds no message, no payload and no end that waits; it is kept.
         """
-        text: Any = self._client.hget(DEAD, letter_id)
-        if text is None:
+        letter = self._find(letter_id)
+        if letter is None:
             return False
-        letter = _letter(letter_id.encode(), text)
         if letter.message is not None:
             message = letter.message.encode(errors="surrogateescape")
             return bool(self._client.eval(_PUT_BACK, 2, DEAD, QUEUE, letter_id, message))
-        if letter.job:
-            keys = [*(f"{letter.job}:{what}" for what in ("attempts", "end", "outbox")), UNDELIVERED]
-            self._client.eval(_BEGIN_ANEW, len(keys), *keys, letter.job)
-        if letter.payload:
+        if not self._begin_anew(letter):
+            raise NothingToQueueError(f"Dead letter {letter_id} holds nothing to queue; it is kept.")
+        if letter.payload is not None:
             try:
                 enqueue(make_app(self._broker_url), letter.payload)
             except OperationalError as error:
                 raise redis.exceptions.ConnectionError("the broker did not take the payload") from error
-        return self.drop(letter_id)
+        return bool(self._client.hdel(DEAD, letter_id))
 
     def drop(self, letter_id: str) -> bool:
-        """Drop a letter for good.
+        """Drop a letter for good, and what the broker has of its job, unless a worker still sees to that.
 
         Returns:
             False if there is no such letter.
         """
-        return bool(self._client.hdel(DEAD, letter_id))
+        letter = self._find(letter_id)
+        if letter is None:
+            return False
+        if letter.job is None:
+            return bool(self._client.hdel(DEAD, letter_id))
+        keys = [DEAD, UNDELIVERED, *(f"{letter.job}:{what}" for what in ("lease", *_GONE_WITH_THE_LETTER))]
+        return bool(self._client.eval(_DROP, len(keys), *keys, letter_id, letter.job))
+
+    def _find(self, letter_id: str) -> DeadLetter | None:
+        text: Any = self._client.hget(DEAD, letter_id)
+        return None if text is None else _letter(letter_id.encode(), text)
+
+    def _begin_anew(self, letter: DeadLetter) -> bool:
+        """Forget how a job ended, or have its end told; False if there is no payload and no such end."""
+        can_be_run = letter.payload is not None
+        if letter.job is None:
+            return can_be_run
+        keys = [*(f"{letter.job}:{what}" for what in ("attempts", "end", "outbox")), UNDELIVERED]
+        return bool(self._client.eval(_BEGIN_ANEW, len(keys), *keys, letter.job, int(can_be_run)))
 
     @cached_property
     def _client(self) -> redis.Redis:

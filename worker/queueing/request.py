@@ -15,6 +15,9 @@ from worker.libsafe.payload import job_id_in
 from worker.queueing.app import ARGUMENTS_SHOWN
 from worker.queueing.dead_letters import DeadLetter
 
+AWAY_SINCE = "away_since"
+"""A header of a message that comes again: since when its platform is away, in seconds since 1970."""
+
 _log = structlog.get_logger(__name__)
 
 

@@ -10,16 +10,16 @@ from celery import Celery, signals
 
 from worker.jobs.stopping import StopReason
 
-Stop = Callable[[StopReason], None]
+AskToStop = Callable[[StopReason], None]
 """Asks a body to stop. It is called in any thread, returns at once, and may come when the body is over."""
 
 
 @dataclass
-class _Running:
+class _TakenTask:
     """One task id. Copies of a message share it, so it may run more than once."""
 
     runs: int = 0
-    stops: list[Stop] = field(default_factory=list)
+    stops: list[AskToStop] = field(default_factory=list)
     reason: StopReason | None = None
 
 
@@ -33,7 +33,7 @@ class RunningTasks:
     def __init__(self) -> None:
         # A signal's handler may come while its own thread is in here.
         self._lock = threading.RLock()
-        self._tasks: dict[str, _Running] = {}
+        self._tasks: dict[str, _TakenTask] = {}
         self._reason_for_all: StopReason | None = None
         self._is_ending = False
         self.grace_seconds: float | None = None
@@ -45,7 +45,7 @@ class RunningTasks:
     def accepted(self, task_id: str) -> Iterator[None]:
         """Remember, while the block runs, that a thread has this task, whether or not its body has begun."""
         with self._lock:
-            self._tasks.setdefault(task_id, _Running()).runs += 1
+            self._tasks.setdefault(task_id, _TakenTask()).runs += 1
         try:
             yield
         finally:
@@ -56,7 +56,7 @@ class RunningTasks:
                     del self._tasks[task_id]
 
     @contextmanager
-    def begin(self, task_id: str, stop: Stop) -> Iterator[None]:
+    def begin(self, task_id: str, stop: AskToStop) -> Iterator[None]:
         """Say, while the block runs, how the task's body is asked to stop.
 
         A stop that came since the task was accepted is handed over at once.

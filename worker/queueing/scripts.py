@@ -70,6 +70,15 @@ return kept
 """
 )
 
+# KEYS: unacked, its index, the list that the message was taken from. ARGV: tag, raw message, LPUSH or RPUSH.
+# It is put back also if its note is gone: the broker may have lost its data, and a copy does no harm.
+# Deleting comes first, so that a full Redis does not refuse the rest.
+PUT_BACK = """
+redis.call('HDEL', KEYS[1], ARGV[1])
+redis.call('ZREM', KEYS[2], ARGV[1])
+redis.call(ARGV[3], KEYS[3], ARGV[2])
+"""
+
 # KEYS: the index. ARGV: visibility timeout in seconds, most to give. What it gives is noted as taken now, so
 # that no other worker restores it too.
 CLAIM_OVERDUE = (

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from functools import cached_property
 from queue import Empty
 from time import monotonic
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import redis
 from kombu.transport import redis as redis_transport
@@ -20,7 +20,7 @@ from kombu.transport import virtual
 from kombu.utils.json import loads
 
 from worker.queueing.dead_letters import DEAD, LAST_NUMBER, DeadLetter, log_kept
-from worker.queueing.scripts import CLAIM_OVERDUE, REFUSE, TAKE
+from worker.queueing.scripts import CLAIM_OVERDUE, PUT_BACK, REFUSE, TAKE
 
 MAX_MESSAGE_BYTES = 2 << 20
 """A longer message is kept as a dead letter; a payload has far less."""
@@ -35,6 +35,15 @@ class UnreadableMessageError(Exception):
     """A message is no envelope that kombu can open; its text is one sentence for the dead letter."""
 
 
+class Taken(NamedTuple):
+    """A message as it was taken: from which queue and which list of Redis, its bytes and its delivery tag."""
+
+    queue: str
+    list_name: str
+    raw: bytes
+    tag: str
+
+
 class Message(virtual.Message):  # type: ignore[misc]  # kombu has no types
     """A message that was taken.
 
@@ -44,6 +53,8 @@ class Message(virtual.Message):  # type: ignore[misc]  # kombu has no types
 
     is_running = False
     """Whether a task of this process has it: it is not given back while that runs."""
+    taken: Taken
+    """What it is put back from."""
 
     def __init__(self, payload: Any, channel: Any = None, **options: Any) -> None:
         headers = payload.get("headers", {})
@@ -58,12 +69,22 @@ class Message(virtual.Message):  # type: ignore[misc]  # kombu has no types
         except Exception as error:  # whatever it holds, it must not end the worker
             raise UnreadableMessageError(f"It can't be opened ({type(error).__name__}).") from error
 
+    def reject(self, requeue: bool = False) -> None:  # noqa: FBT001, FBT002  # kombu's signature
+        """Have the message deleted, or put back behind the others, even if the broker has lost it."""
+        if not requeue:
+            super().reject()
+            return
+        self.channel.put_back(self.taken, "LPUSH")
+        self.channel.qos.let_go(self.delivery_tag)
+        self._state = "REJECTED"
+
 
 class QoS(redis_transport.QoS):  # type: ignore[misc]  # kombu has no types
     """Which messages this worker has taken and not acknowledged."""
 
     def append(self, message: Message, delivery_tag: str) -> None:
         """Remember a message; Redis has noted it already."""
+        message.taken = self.channel.handed_over
         virtual.QoS.append(self, message, delivery_tag)
 
     def let_go(self, delivery_tag: str) -> None:
@@ -75,10 +96,9 @@ class QoS(redis_transport.QoS):  # type: ignore[misc]  # kombu has no types
 
         A task that runs on acknowledges later; its message given back would only make a copy.
         """
-        with self.channel.conn_or_acquire(client) as connected:
-            for tag, message in tuple(self._delivered.items()):
-                if not message.is_running:
-                    self.restore_by_tag(tag, client=connected)
+        for message in tuple(self._delivered.values()):
+            if not message.is_running:
+                self.channel.put_back(message.taken, "RPUSH", client)
         self._delivered.clear()
 
     def restore_visible(self, start: int = 0, num: int | None = None, interval: int = 1) -> None:  # noqa: ARG002  # kombu's signature
@@ -88,17 +108,16 @@ class QoS(redis_transport.QoS):  # type: ignore[misc]  # kombu has no types
                 self.restore_by_tag(tag, client)
 
 
-class _Taken(NamedTuple):
-    queue: str
-    raw: bytes
-    tag: str
-
-
 class Channel(redis_transport.Channel):  # type: ignore[misc]  # kombu has no types
-    """A channel whose messages are taken and noted in one step."""
+    """A channel whose messages are taken and noted in one step.
+
+    Attributes:
+        handed_over: The message that was taken last.
+    """
 
     QoS = QoS
     Message = Message
+    handed_over: Taken
 
     def __init__(self, *args: Any, **options: Any) -> None:
         self._queues_without_ack: set[str] = set()
@@ -122,6 +141,16 @@ class Channel(redis_transport.Channel):  # type: ignore[misc]  # kombu has no ty
         if kept:
             log_kept(kept, letter.reason, letter.job_id)
         self.qos.let_go(delivery_tag)
+
+    def put_back(
+        self, taken: Taken, push: Literal["LPUSH", "RPUSH"], client: redis.Redis | None = None
+    ) -> None:
+        """Put a message back on the list that it was taken from, behind the others or as the next one.
+
+        It is the producer's own bytes, and it is put there also if the broker knows nothing of it any more.
+        """
+        keys = [self.unacked_key, self.unacked_index_key, taken.list_name]
+        self._put_back_script(keys=keys, args=[taken.tag, taken.raw, push], client=client)
 
     def claim_overdue(self, client: redis.Redis) -> list[bytes]:
         """Give the tags of messages that are to be delivered again."""
@@ -182,7 +211,7 @@ class Channel(redis_transport.Channel):  # type: ignore[misc]  # kombu has no ty
         queues = self._queue_cycle.consume(len(self.active_queues))
         return [(self._q_for_pri(queue, step), queue) for step in self.priority_steps for queue in queues]
 
-    def _take(self) -> _Taken | None:
+    def _take(self) -> Taken | None:
         lists = self._lists()
         args: list[Any] = [MAX_MESSAGE_BYTES, _MOST_REFUSED]
         for _, queue in lists:
@@ -194,9 +223,10 @@ class Channel(redis_transport.Channel):  # type: ignore[misc]  # kombu has no ty
         if not place:
             return None
         self._served_list, queue = lists[place - 1]
-        return _Taken(queue, raw, tag.decode())
+        return Taken(queue, self._served_list, raw, tag.decode())
 
-    def _hand_over(self, taken: _Taken) -> None:
+    def _hand_over(self, taken: Taken) -> None:
+        self.handed_over = taken
         try:
             self.connection._deliver(_opened(taken), taken.queue)  # noqa: SLF001  # as kombu's own channel does
         except UnreadableMessageError as error:
@@ -224,6 +254,10 @@ class Channel(redis_transport.Channel):  # type: ignore[misc]  # kombu has no ty
         return self._create_client().register_script(REFUSE)
 
     @cached_property
+    def _put_back_script(self) -> Any:
+        return self._create_client().register_script(PUT_BACK)
+
+    @cached_property
     def _claim_script(self) -> Any:
         return self._create_client().register_script(CLAIM_OVERDUE)
 
@@ -234,7 +268,7 @@ class Transport(redis_transport.Transport):  # type: ignore[misc]  # kombu has n
     Channel = Channel
 
 
-def _opened(taken: _Taken) -> Any:
+def _opened(taken: Taken) -> Any:
     """Read the envelope; Python is stricter than the script that took it."""
     try:
         payload = loads(taken.raw)

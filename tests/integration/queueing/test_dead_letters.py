@@ -9,8 +9,9 @@ import redis
 from kombu.exceptions import OperationalError
 
 from tests.support.toy_queue import ToyQueue, envelope, until
+from worker.libsafe.outbox import UNDELIVERED
 from worker.queueing import dead_letters
-from worker.queueing.dead_letters import DEAD, DeadLetter, DeadLetters
+from worker.queueing.dead_letters import DEAD, DeadLetter, DeadLetters, NothingToQueueError
 
 KEY = "a-key-that-nobody-may-see"
 J = "hash-worker:job:https://go.example/job/7"
@@ -83,6 +84,73 @@ def test_a_letter_is_requeued_once(queue: ToyQueue, letter: DeadLetter) -> None:
     assert not queue.dead.requeue(letter_id)
     assert not queue.dead.drop(letter_id)
     assert len(queue.messages()) == 1
+
+
+@pytest.mark.parametrize(
+    "letter",
+    [DeadLetter(reason="Empty."), DeadLetter(reason="It was told of.", job=J)],
+    ids=["nothing", "a job whose outbox is gone"],
+)
+def test_a_letter_that_holds_nothing_to_queue_stays(queue: ToyQueue, letter: DeadLetter) -> None:
+    """Whoever asks is told so, and the job stays as it is."""
+    queue.redis.mset({f"{J}:attempts": 5, f"{J}:end": "FAILED"})
+    letter_id = queue.dead.keep(letter)
+
+    with pytest.raises(NothingToQueueError, match="Dead letter 1 holds nothing to queue"):
+        queue.dead.requeue(letter_id)
+
+    assert [kept.id for kept in queue.dead.letters()] == [letter_id]
+    assert queue.redis.exists(f"{J}:attempts", f"{J}:end") == 2
+    assert not queue.messages()
+
+
+def test_an_end_that_waits_in_its_outbox_is_delivered_again(queue: ToyQueue) -> None:
+    """Its letter holds no payload: there is only to be told how the job ended."""
+    queue.redis.mset({f"{J}:end": "FAILED", f"{J}:head": KEY})
+    queue.redis.xadd(f"{J}:outbox", {"reports": "[]"})
+    letter_id = queue.dead.keep(DeadLetter(reason="401.", job=J))
+
+    assert queue.dead.requeue(letter_id)
+
+    assert queue.redis.smembers(UNDELIVERED) == {J.encode()}
+    assert queue.redis.exists(f"{J}:end", f"{J}:head", f"{J}:outbox") == 3
+    assert not queue.dead.letters()
+
+
+GONE = {f"{J}:{what}" for what in ("head", "outbox", "files", "refused", "attempts")}
+STAY = {f"{J}:end", f"{J}:epoch"}
+
+
+def keys_of_job(queue: ToyQueue) -> set[str]:
+    """Give the keys that the broker has of the job."""
+    return {key.decode() for key in queue.redis.keys(f"{J}:*")}
+
+
+def test_what_is_dropped_leaves_no_key_behind(queue: ToyQueue) -> None:
+    """The head holds the key to the platform; that the job has ended stays known."""
+    queue.redis.mset(dict.fromkeys(GONE | STAY, KEY))
+    letter_id = queue.dead.keep(job_letter())
+
+    assert queue.dead.drop(letter_id)
+
+    assert keys_of_job(queue) == STAY
+    assert not queue.dead.letters()
+
+
+@pytest.mark.parametrize("by", ["a run", "the reconciler"])
+def test_a_job_that_somebody_sees_to_is_not_dropped_with_its_letter(queue: ToyQueue, by: str) -> None:
+    """It was queued again meanwhile, or its end is being told."""
+    queue.redis.mset(dict.fromkeys(GONE | STAY, "x"))
+    if by == "a run":
+        queue.redis.set(f"{J}:lease", "a token")
+    else:
+        queue.redis.sadd(UNDELIVERED, J)
+    letter_id = queue.dead.keep(job_letter())
+
+    assert queue.dead.drop(letter_id)
+
+    assert keys_of_job(queue) >= GONE | STAY
+    assert not queue.dead.letters()
 
 
 def test_a_letter_stays_if_the_broker_does_not_take_the_payload(

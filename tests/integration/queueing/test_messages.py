@@ -44,6 +44,12 @@ FAULTY = {
     "no text": envelope("") | {"body": {"key": KEY}},
     "two parts": envelope(ARGUMENTS[:2]),
     "arguments are no list": envelope([KEY, {}, {}]),
+    "no argument": envelope([[], {}, {}]),
+    "two arguments": envelope([ARGUMENTS[0] * 2, {}, {}]),
+    "a named argument": envelope([[], {"document": ARGUMENTS[0][0]}, {}]),
+    "one more that is named": envelope([ARGUMENTS[0], {"more": 1}, {}]),
+    "the argument is a text": envelope([[f"{KEY}"], {}, {}]),
+    "away since a text": v2(away_since="yesterday"),
     "no headers": envelope(ARGUMENTS, headers={}),
     "unknown task": v2(task="another.task"),
     "task is a list": v2(task=["x"]),
@@ -81,7 +87,8 @@ def test_a_letter_tells_what_can_be_told(queue: ToyQueue) -> None:
     """The reason, and the job if the payload is readable."""
     queue.start_worker("-c", "1")
 
-    for number, name in enumerate(("unknown task", "pickle", "expired", "id is a number"), start=1):
+    names = ("unknown task", "pickle", "expired", "id is a number", "two arguments")
+    for number, name in enumerate(names, start=1):
         queue.send_raw(FAULTY[name])
         until(partial(queue.redis.hexists, DEAD, number))
 
@@ -90,6 +97,7 @@ def test_a_letter_tells_what_can_be_told(queue: ToyQueue) -> None:
         ("Its content type is application/x-python-serialize; only JSON is read.", TASK, None),
         ("It is an invalid task message: it expired before a worker took it.", TASK, "7"),
         ("It is no task message: id is missing or wrong.", TASK, "7"),
+        ("Its arguments are not exactly one payload.", TASK, "7"),
     ]
 
 

@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 from celery.exceptions import Reject, Retry
-from kombu.exceptions import OperationalError
 
 from worker.jobs.stopping import Stop, StopReason
 from worker.queueing.app import TASK, enqueue, make_app
@@ -51,17 +50,17 @@ class Letters:
         return "1"
 
 
-def run_task(outcome: Any, *arguments: Any, **options: Any) -> tuple[Deliveries, Letters]:
+def run_task(outcome: Any) -> tuple[Deliveries, Letters]:
     """Run the task once in this process."""
     app, deliveries, letters = make_app("memory://"), Deliveries(outcome), Letters()
     register(app, deliveries, letters, pause_seconds=15)  # type: ignore[arg-type]  # it keeps letters as the real ones do
-    app.tasks[TASK](*arguments, **options)
+    app.tasks[TASK](DOCUMENT)
     return deliveries, letters
 
 
 def test_a_message_whose_job_has_ended_is_acknowledged() -> None:
     """One message, one run, and the task returns."""
-    deliveries, letters = run_task(Fate.ACKNOWLEDGED, DOCUMENT)
+    deliveries, letters = run_task(Fate.ACKNOWLEDGED)
 
     assert deliveries.documents == [DOCUMENT]
     assert letters.kept == []
@@ -78,28 +77,16 @@ def test_a_message_that_comes_again_is_sent_anew_after_the_pause(monkeypatch: py
     monkeypatch.setattr("celery.Task.retry", retry)
 
     with pytest.raises(Retry):
-        run_task(Fate.COMES_AGAIN, DOCUMENT)
+        run_task(Fate.COMES_AGAIN)
 
-    assert sent == [{"countdown": 15}]
-
-
-def test_a_message_that_can_not_be_sent_anew_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The broker is away: what it has stays there, and comes again."""
-
-    def retry(*_: Any, **__: Any) -> None:
-        raise OperationalError("no broker")
-
-    monkeypatch.setattr("celery.Task.retry", retry)
-
-    with pytest.raises(LetGo):
-        run_task(Fate.COMES_AGAIN, DOCUMENT)
+    assert sent == [{"countdown": 15, "headers": {}, "throw": False}]
 
 
 @pytest.mark.parametrize("outcome", [Fate.GOES_BACK, CancelledError()])
 def test_a_job_that_its_worker_can_not_finish_goes_back_to_the_queue(outcome: Any) -> None:
     """Perhaps it was not even begun; an acknowledged message would be a lost job."""
     with pytest.raises(Reject) as caught:
-        run_task(outcome, DOCUMENT)
+        run_task(outcome)
 
     assert caught.value.requeue
 
@@ -107,31 +94,17 @@ def test_a_job_that_its_worker_can_not_finish_goes_back_to_the_queue(outcome: An
 def test_a_message_of_a_job_that_another_worker_has_is_left_alone() -> None:
     """To acknowledge or to reject would take what the other one lives on."""
     with pytest.raises(LetGo):
-        run_task(Fate.LET_GO, DOCUMENT)
+        run_task(Fate.LET_GO)
 
 
 def test_what_somebody_has_to_look_at_is_kept_with_its_payload() -> None:
     """An operator may send it again."""
-    _, letters = run_task(Fate.PUT_ASIDE, DOCUMENT)
+    _, letters = run_task(Fate.PUT_ASIDE)
 
     assert letters.kept == [
         DeadLetter(reason="for a reason.", task=TASK, job_id="299", job="hash-worker:job:x", payload=DOCUMENT)
     ]
     assert "a-key-that-nobody-may-see" not in repr(letters.kept)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "options"),
-    [((), {}), ((DOCUMENT, DOCUMENT), {}), ((), {"document": DOCUMENT}), (("text",), {})],
-)
-def test_whatever_a_producer_sends_reaches_the_deliveries(
-    arguments: tuple[Any, ...], options: dict[str, Any]
-) -> None:
-    """Where there is not one argument there is no payload; an error of Celery's would be seen by nobody."""
-    deliveries, letters = run_task(Fate.PUT_ASIDE, *arguments, **options)
-
-    assert deliveries.documents in ([None], ["text"])
-    assert letters.kept[0].payload is None
 
 
 def test_the_message_does_not_show_the_payload_to_those_who_watch() -> None:
