@@ -3,10 +3,12 @@
 import json
 import threading
 from collections import Counter
+from contextlib import suppress
 from typing import Any
 
 import pytest
 from kombu import Consumer, Queue
+from kombu.exceptions import OperationalError
 
 from tests.support.toy_queue import ToyQueue, envelope, until
 from worker.local.broker import Broker
@@ -95,11 +97,20 @@ def test_cut_connections_lose_no_message_of_many(queue: ToyQueue) -> None:
     """The cuts fall anywhere between taking and acknowledging; a copy is allowed, a loss is not."""
     queue.start_worker("-c", "4", visibility_timeout_seconds=2)
     names = {f"m{number}" for number in range(300)}
-    sending = threading.Thread(target=lambda: [queue.send(name) for name in sorted(names)])
+
+    def send_all() -> None:
+        for name in sorted(names):
+            is_sent = False
+            while not is_sent:
+                # The producer's own connection is cut too: then it is told so, and sends again.
+                with suppress(OperationalError):
+                    queue.send(name)
+                    is_sent = True
+
+    sending = threading.Thread(target=send_all)
 
     sending.start()
     while sending.is_alive():
-        # The producer's own connection is cut too, and sends once more.
         cut_connections(queue.redis)
         sending.join(timeout=0.3)
 
