@@ -52,7 +52,7 @@ class JobEnd(StrEnum):
     FAILED = "FAILED"
     """A file has none, or the platform refused a report; the messages say which and why."""
     LEFT = "LEFT"
-    """The platform has ended the job already, or does not have it."""
+    """The platform has ended the job already."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,6 @@ from pydantic import SecretStr, TypeAdapter
 from redis.asyncio import Redis
 
 from worker.libsafe.errors import JobAddress, JobTakenOverError
-from worker.libsafe.models import JobStatus
 from worker.libsafe.reports import MessageReport, Report, StatusReport
 
 JOB_PREFIX = "hash-worker:job:"
@@ -292,12 +291,6 @@ class Outbox:
     async def _write_accepts(self, arguments: list[str]) -> None:
         keys = [self._key("outbox"), self._key("refused")]
         await self._accept_script(keys=keys, args=[str(_MOST_REFUSALS_KEPT), *arguments])
-
-
-async def end_of(redis: Redis, job: str) -> JobStatus | None:
-    """Tell how a job ended, or None if it has not, or so long ago that nobody knows."""
-    found = await redis.get(f"{job}:end")
-    return JobStatus(found.split(" ")[0]) if found else None
 
 
 async def undelivered(redis: Redis) -> Mapping[str, JobAddress]:
