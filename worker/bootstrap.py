@@ -18,7 +18,8 @@ from worker.hashing.algorithms import resolve
 from worker.hashing.errors import UnknownAlgorithmError
 from worker.hashing.lanes import LanePool
 from worker.jobs.errors import FileNotHashedError
-from worker.jobs.run import JobTools
+from worker.jobs.files_run import JobTools
+from worker.jobs.progress import Show
 from worker.jobs.runner import JobRunner
 from worker.jobs.stopping import Stop
 from worker.libsafe.addresses import check_host
@@ -30,12 +31,15 @@ from worker.libsafe.outbox import Outbox
 from worker.libsafe.reports import ReportPolicy
 from worker.libsafe.routes import Routes
 from worker.libsafe.sender import ReportSender
-from worker.queueing.app import QUEUE, make_app
+from worker.queueing.app import BATCH_QUEUE, QUEUE, make_app
+from worker.queueing.assignment import Limits
 from worker.queueing.broker import open_broker
 from worker.queueing.dead_letters import DeadLetters
-from worker.queueing.deliveries import Deliveries, Verdict
+from worker.queueing.deliveries import Deliveries
+from worker.queueing.fate import Verdict
 from worker.queueing.lease import Leases
 from worker.queueing.loop_thread import LoopThread
+from worker.queueing.progress_events import ProgressEvents
 from worker.queueing.reconciler import Reconciler
 from worker.queueing.running import stop_after_grace
 from worker.queueing.tasks import register
@@ -75,13 +79,14 @@ def run_worker(settings: Settings, celery_options: Sequence[str] = ()) -> int:
         url,
         visibility_timeout_seconds=settings.broker.visibility_timeout_seconds,
         sweep_seconds=settings.broker.sweep_seconds,
+        batches_at_once=settings.worker.places_for_batches,
     )
     try:
         command = _celery_command(app, settings, celery_options)
-        with LoopThread(lambda: open_deliveries(settings)) as loop:
+        with ProgressEvents() as progress, LoopThread(lambda: open_deliveries(settings)) as loop:
             stop_after_grace(app, settings.worker.grace_seconds)
             pause_seconds = settings.worker.pause_seconds
-            register(app, _InLoop(loop), DeadLetters(url), pause_seconds=pause_seconds)
+            register(app, _InLoop(loop), DeadLetters(url), pause_seconds=pause_seconds, show=progress.show)
             # Not app.worker_main, which drops the status.
             with command:
                 celery_worker.invoke(command)
@@ -99,9 +104,13 @@ class _InLoop:
         self._loop = loop
         self.call = loop.call
 
-    def handle(self, document: Any, delivery_tag: str, stop: Stop) -> Verdict:
+    def handle(self, document: Any, delivery_tag: str, stop: Stop, show: Show) -> Verdict:
         """Wait for a message's fate; see `worker.queueing.tasks.Handler`."""
-        return self._loop.run(self._loop.resource.handle(document, delivery_tag, stop))
+        return self._loop.run(self._loop.resource.handle(document, delivery_tag, stop, show))
+
+    def handle_batch(self, document: Any, delivery_tag: str, stop: Stop, show: Show) -> Verdict:
+        """Wait for a message's fate; see `worker.queueing.tasks.Handler`."""
+        return self._loop.run(self._loop.resource.handle_batch(document, delivery_tag, stop, show))
 
 
 def _celery_command(app: Celery, settings: Settings, options: Sequence[str]) -> click.Context:
@@ -112,7 +121,7 @@ def _celery_command(app: Celery, settings: Settings, options: Sequence[str]) -> 
         obj=CLIContext(app, no_color=False, workdir=None),
         default_map={
             "concurrency": settings.worker.jobs_at_once,
-            "queues": QUEUE,
+            "queues": f"{QUEUE},{BATCH_QUEUE}",
             "loglevel": settings.log.level,
         },
     )
@@ -137,7 +146,8 @@ async def open_deliveries(settings: Settings) -> AsyncIterator[Deliveries]:
     url = settings.broker.url.get_secret_value()
     async with open_runner(settings) as runner, open_broker(url) as redis:
         leases = Leases(redis, settings.worker.lease_seconds)
-        deliveries = Deliveries(redis, leases, runner, most_attempts=settings.worker.attempts)
+        limits = Limits(settings.limits.container_tasks, settings.limits.platform_tasks)
+        deliveries = Deliveries(redis, leases, runner, limits=limits, most_attempts=settings.worker.attempts)
         reconciler = Reconciler(
             redis, deliveries, DeadLetters(url), pause_seconds=settings.broker.sweep_seconds
         )
@@ -174,8 +184,11 @@ async def open_runner(settings: Settings) -> AsyncIterator[JobRunner]:
             routes=routes,
             default_algorithms=settings.hashing.algorithms,
             files_at_once=settings.worker.files_at_once,
+            batch_files=settings.worker.batch_files,
+            batch_bytes=settings.worker.batch_bytes,
             ranges_in_flight=settings.reading.ranges_in_flight,
             offline_storage_class_ids=frozenset(settings.worker.offline_storage_class_ids),
+            offline_is_error=settings.worker.offline_is_error,
         )
         yield JobRunner(ConfiguredPlatforms(settings.api, routes, http), tools)
 

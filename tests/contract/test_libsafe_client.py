@@ -33,7 +33,7 @@ from worker.libsafe.routes import Routes
 from worker.libsafe.sender import ReportSender
 from worker.local.api import jobs_api, serve
 from worker.local.store import PlatformStore
-from worker.queueing.lease import Leases
+from worker.queueing.lease import Lease, Leases
 
 
 @dataclass(frozen=True)
@@ -174,9 +174,18 @@ async def test_a_container_is_listed_whole(platform: _Platform, count: int) -> N
         for number in range(count)
     ]
 
-    files = platform.client().container_files(platform.container_id, page_files=2)
+    pages = platform.client().container_pages(platform.container_id, page_files=2)
 
-    assert [record.id async for record in files] == ids
+    assert [record.id async for page in pages for record in page] == ids
+
+
+async def test_a_list_is_gone_on_with_behind_any_id(platform: _Platform) -> None:
+    """The cursor is the id itself, so it serves another client too."""
+    ids = [platform.store.add_file(platform.container_id, f"/{number}", size_bytes=1) for number in range(5)]
+
+    pages = platform.client().container_pages(platform.container_id, after=ids[1], page_files=2)
+
+    assert [[record.id for record in page] async for page in pages] == [ids[2:4], ids[4:]]
 
 
 async def test_files_that_come_and_go_meanwhile_hide_no_other(platform: _Platform) -> None:
@@ -184,8 +193,8 @@ async def test_files_that_come_and_go_meanwhile_hide_no_other(platform: _Platfor
     store = platform.store
     ids = [store.add_file(platform.container_id, f"/{number}", size_bytes=1) for number in range(4)]
     seen = []
-    async for record in platform.client().container_files(platform.container_id, page_files=2):
-        seen.append(record.id)
+    async for page in platform.client().container_pages(platform.container_id, page_files=2):
+        seen += [record.id for record in page]
         if len(seen) == 2:
             ids.append(store.add_file(platform.container_id, "/late", size_bytes=1))
 
@@ -269,7 +278,7 @@ async def test_a_sender_brings_a_whole_job_to_the_platform(platform: _Platform, 
     store, client = platform.store, platform.client()
     address = JobAddress("http://platform", SecretStr("k"), platform.job_id)
     lease = await Leases(redis, 60).take(job_name(address))
-    assert lease is not None
+    assert isinstance(lease, Lease)
     outbox = Outbox(redis, job_name(address), address, lease)
     ids = [store.add_file(platform.container_id, f"/{number}", size_bytes=1) for number in range(30)]
 

@@ -14,9 +14,10 @@ from typing import Any
 from celery import Celery
 
 from tests.support.toy_worker import DO_NOT_HOLD, TOLD, main
+from worker.jobs.progress import Show
 from worker.jobs.stopping import Stop
 from worker.queueing.dead_letters import DeadLetters
-from worker.queueing.deliveries import Fate, Verdict
+from worker.queueing.fate import Fate, Verdict
 from worker.queueing.tasks import register
 
 
@@ -27,7 +28,7 @@ class _Fates:
         self._directory = directory
         self._begun: list[str] = []
 
-    def handle(self, document: dict[str, Any], delivery_tag: str, stop: Stop) -> Verdict:
+    def handle(self, document: dict[str, Any], delivery_tag: str, stop: Stop, show: Show) -> Verdict:
         runs = self._begun.count(document["name"])
         self._begun.append(document["name"])
         with (self._directory / TOLD).open("a") as told:
@@ -38,13 +39,17 @@ class _Fates:
         fate = Fate(fates[min(runs, len(fates) - 1)])
         return Verdict(fate, "for a reason.", is_away=document.get("is_away", False))
 
+    def handle_batch(self, document: dict[str, Any], delivery_tag: str, stop: Stop, show: Show) -> Verdict:
+        return self.handle(document, delivery_tag, stop, show)
+
     def call(self, function: Callable[..., object], *arguments: object) -> None:
         function(*arguments)
 
 
 def _register(app: Celery, directory: Path) -> None:
     pause_seconds = float(os.environ.get("PAUSE_SECONDS", "1"))
-    register(app, _Fates(directory), DeadLetters(app.conf.broker_url), pause_seconds=pause_seconds)
+    letters = DeadLetters(app.conf.broker_url)
+    register(app, _Fates(directory), letters, pause_seconds=pause_seconds, show=lambda *_: None)
 
 
 if __name__ == "__main__":

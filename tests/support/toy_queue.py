@@ -15,7 +15,7 @@ import redis
 from kombu.utils.json import dumps
 
 from tests.support.toy_worker import DO_NOT_HOLD, TOLD
-from worker.queueing.app import QUEUE, TASK, enqueue, make_app
+from worker.queueing.app import BATCH_QUEUE, BATCH_TASK, QUEUE, TASK, enqueue, make_app
 from worker.queueing.dead_letters import DeadLetters
 
 # Looking for neighbours would take a second of each test.
@@ -46,6 +46,7 @@ class ToyQueue:
         program: str = "toy_worker",
         grace_seconds: float = 0,
         visibility_timeout_seconds: float = 60,
+        batches_at_once: int | None = None,
     ) -> "subprocess.Popen[bytes]":
         """Start a worker process and wait until it takes messages."""
         name = f"toy{len(self._workers)}@here"
@@ -55,6 +56,7 @@ class ToyQueue:
             "TOLD_IN": str(self._directory),
             "GRACE_SECONDS": str(grace_seconds),
             "VISIBILITY_TIMEOUT": str(visibility_timeout_seconds),
+            **({} if batches_at_once is None else {"BATCHES_AT_ONCE": str(batches_at_once)}),
         }
         with (self._directory / f"{name}.log").open("wb") as log:
             process = subprocess.Popen(
@@ -88,6 +90,14 @@ class ToyQueue:
         """Put a payload on the queue for a toy task, and give the task's id."""
         return enqueue(self.app, {"name": name, "does": does, **more})
 
+    def send_batch(self, name: str, does: str = "", *, countdown_seconds: float | None = None) -> str:
+        """Put a batch on its queue for a toy task, and give the task's id."""
+        document = {"job": "hash-worker:job:https://go.example.org/job/7", "batch": 1}
+        args = [{**document, "name": name, "does": does}]
+        return str(
+            self.app.send_task(BATCH_TASK, args=args, queue=BATCH_QUEUE, countdown=countdown_seconds).id
+        )
+
     def send_raw(self, message: object, queue: str = QUEUE) -> None:
         """Put a message on the queue as a stranger does; what is not bytes is written as JSON."""
         self.redis.lpush(queue, message if isinstance(message, bytes) else dumps(message))
@@ -96,6 +106,11 @@ class ToyQueue:
         """Tell whether a worker answers over a connection that nobody has cut."""
         with self.app.connection_for_write() as connection:
             return bool(self.app.control.ping(timeout=0.3, connection=connection))
+
+    def cut_connections(self) -> None:
+        """Close every connection to the broker but this one, at its side."""
+        self.redis.client_kill_filter(_type="normal", skipme=True)
+        self.redis.client_kill_filter(_type="pubsub", skipme=True)
 
     def terminate(self, task_id: str) -> None:
         """Terminate a task as an operator does, over a connection that nobody has cut."""
@@ -117,7 +132,7 @@ class ToyQueue:
 
     def wait_until_acknowledged(self) -> None:
         """Wait until no message is in the queue or taken."""
-        until(lambda: not self.redis.exists(QUEUE, "unacked", "unacked_index"))
+        until(lambda: not self.redis.exists(QUEUE, BATCH_QUEUE, "unacked", "unacked_index"))
 
     def messages(self) -> list[bytes]:
         """Give the messages that nobody has taken, the next one last."""

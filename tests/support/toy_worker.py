@@ -17,7 +17,7 @@ from celery.exceptions import Reject
 
 from worker.jobs.stopping import StopReason
 from worker.observability import configure_logging
-from worker.queueing.app import TASK, make_app
+from worker.queueing.app import BATCH_TASK, TASK, make_app
 from worker.queueing.request import LetGo
 from worker.queueing.running import stop_after_grace
 
@@ -35,6 +35,7 @@ def main(register: Callable[[Celery, Path], None]) -> int:
         url,
         visibility_timeout_seconds=float(os.environ.get("VISIBILITY_TIMEOUT", "6")),
         sweep_seconds=0.5,
+        batches_at_once=int(os.environ["BATCHES_AT_ONCE"]) if "BATCHES_AT_ONCE" in os.environ else None,
     )
     stop_after_grace(app, float(os.environ.get("GRACE_SECONDS", "0")))
     register(app, Path(os.environ["TOLD_IN"]))
@@ -50,9 +51,8 @@ def main(register: Callable[[Celery, Path], None]) -> int:
 
 
 def _register(app: Celery, directory: Path) -> None:
-    @app.task(name=TASK, bind=True, max_retries=None, shared=False, typing=False)  # type: ignore[untyped-decorator]  # Celery has no types
     def toy(self: Task, document: dict[str, object]) -> None:
-        name = document["name"]
+        name = document.get("name", document.get("batch"))
         stopped = threading.Event()
         reasons: list[StopReason] = []
 
@@ -76,6 +76,9 @@ def _register(app: Celery, directory: Path) -> None:
             if reason is StopReason.SHUTDOWN:
                 raise Reject("the worker ends", requeue=True)
         tell(f"end {name}")
+
+    for task in (TASK, BATCH_TASK):
+        app.task(toy, name=task, bind=True, max_retries=None, shared=False, typing=False)
 
 
 def _do(task: Task, does: str, may_end: Callable[[], object]) -> None:

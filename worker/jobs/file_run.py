@@ -60,7 +60,7 @@ class HashedFile:
 
 
 class FileRun:
-    """Hashes the files of one job; it keeps the storages that the job has met."""
+    """Hashes the files of one task; it keeps the storages that the task has met."""
 
     def __init__(
         self,
@@ -72,7 +72,6 @@ class FileRun:
         algorithms: Sequence[Algorithm],
         ranges_in_flight: int,
         offline_storage_class_ids: frozenset[str],
-        on_bytes: Callable[[int], None],
     ) -> None:
         self._client = client
         self._stores = stores
@@ -81,15 +80,15 @@ class FileRun:
         self._algorithms = algorithms
         self._ranges_in_flight = ranges_in_flight
         self._offline_storage_class_ids = offline_storage_class_ids
-        self._on_bytes = on_bytes
         self._storages: dict[str, Storage] = {}
         self._asking_for_storage = asyncio.Lock()
 
-    async def hash_file(self, record: FileRecord) -> HashedFile:
+    async def hash_file(self, record: FileRecord, on_bytes: Callable[[int], None]) -> HashedFile:
         """Read the file's object once and calculate its digests.
 
         Args:
             record: The platform's record; its size is not relied on, the object's is.
+            on_bytes: Is told how many bytes were read, range by range.
 
         Raises:
             FileNotHashedError: The record stands for no readable bytes, or there are no credentials.
@@ -113,7 +112,7 @@ class FileRun:
             self._lanes,
             self._algorithms,
             ranges_in_flight=self._ranges_in_flight,
-            on_bytes=self._on_bytes,
+            on_bytes=on_bytes,
         )
         return HashedFile(record, metadata, hashed.version.size_bytes, hashed.by_name)
 

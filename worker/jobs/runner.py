@@ -1,16 +1,25 @@
-"""The entrance: a payload that was read is run as a job, and the platform is told how it ended."""
+"""The entrance: what a message asks for is done, and the platform is told how it ended."""
 
+from dataclasses import dataclass
 from typing import Protocol
 
 from worker.jobs import messages
-from worker.jobs.run import JobEnd, JobRun, JobTools
-from worker.jobs.stopping import Stop
+from worker.jobs.batch_run import BatchRun
+from worker.jobs.batches import Batches, Sending
+from worker.jobs.ending import broken_off, end_of
+from worker.jobs.files_run import JobTools
+from worker.jobs.ledger import Ledger
+from worker.jobs.plan import Part
+from worker.jobs.progress import Show
+from worker.jobs.run import JobEnd, JobRun
+from worker.jobs.spread import PlanRun
+from worker.jobs.stopping import Stop, StoppedError, StopReason
 from worker.libsafe.client import PlatformClient
 from worker.libsafe.errors import JobAddress
 from worker.libsafe.models import JobStatus
-from worker.libsafe.outbox import Outbox
+from worker.libsafe.outbox import Outbox, batch_named
 from worker.libsafe.payload import Payload
-from worker.libsafe.reports import MessageReport, StatusReport
+from worker.libsafe.reports import EndOfBatch, MessageReport, StatusReport
 from worker.libsafe.sender import ReportSender
 
 
@@ -26,14 +35,34 @@ class Platforms(Protocol):
         ...
 
     def sender(self, client: PlatformClient, job_id: str, outbox: Outbox) -> ReportSender:
-        """Give a new sender of a job's outbox."""
+        """Give a new sender of an outbox."""
         ...
 
 
-class JobRunner:
-    """Runs jobs, many at once; whoever calls it holds the job's lease, as the outbox's fence.
+@dataclass(frozen=True, slots=True)
+class Books:
+    """What is kept of a job in the broker, for whoever holds the lease that is the outbox's fence.
 
-    What it raises is told in `JobRun.run`.
+    Args:
+        outbox: The job's, or that of one of its batches.
+        ledger: The job's.
+        batches: The job's.
+    """
+
+    outbox: Outbox
+    ledger: Ledger
+    batches: Batches
+
+    @property
+    def batch(self) -> int:
+        """Whose outbox it is; 0 for the job's own."""
+        return batch_named(self.outbox.name)[1]
+
+
+class JobRunner:
+    """Runs jobs and batches, many at once; whoever calls it holds the lease of the one or the other.
+
+    What it raises is told in `JobRun.run`, `PlanRun.run` and `BatchRun.run`.
     """
 
     def __init__(self, platforms: Platforms, tools: JobTools) -> None:
@@ -48,30 +77,106 @@ class JobRunner:
         """
         self._platforms.client(address)
 
-    async def run(self, payload: Payload, outbox: Outbox, stop: Stop) -> JobEnd:
-        """Run one payload's job to its end."""
-        client, sender = self._sender(payload.address, outbox)
+    async def run(self, payload: Payload, books: Books, sending: Sending, stop: Stop, show: Show) -> JobEnd:
+        """Run a payload's job to its end, or until it is spread; one that is spread already goes on."""
+        await books.ledger.begin()
+        if reason := await books.ledger.cancelled():
+            return await self.fail(payload.address, books, reason)
+        if (await books.batches.planning()).is_spread:
+            await books.batches.spread(books.outbox.fence, sending, books.outbox.head)
+            return JobEnd.SPREAD
+        client, sender = self._sender(payload.address, books.outbox)
         run = JobRun(
-            client=client, outbox=outbox, sender=sender, payload=payload, tools=self._tools, stop=stop
+            client=client,
+            outbox=books.outbox,
+            sender=sender,
+            ledger=books.ledger,
+            batches=books.batches,
+            payload=payload,
+            sending=sending,
+            tools=self._tools,
+            stop=stop,
+            show=show,
         )
         return await run.run()
 
-    async def fail(self, address: JobAddress, outbox: Outbox, reason: str) -> JobEnd:
-        """End a job FAILED without running it."""
-        _, sender = self._sender(address, outbox)
+    async def plan(self, payload: Payload, books: Books, stop: Stop) -> None:
+        """Plan a job that is spread."""
+        client, sender = self._sender(payload.address, books.outbox)
+        run = PlanRun(
+            client=client,
+            fence=books.outbox.fence,
+            sender=sender,
+            ledger=books.ledger,
+            batches=books.batches,
+            payload=payload,
+            tools=self._tools,
+            stop=stop,
+        )
+        try:
+            await run.run()
+        except StoppedError as stopped:
+            if stopped.reason is not StopReason.LEFT:
+                raise
+            await books.ledger.leave()
+            await books.batches.finish_planning(books.outbox.fence)
+
+    async def run_batch(self, payload: Payload, part: Part, books: Books, stop: Stop, show: Show) -> None:
+        """Run a batch and settle it."""
+        client, sender = self._sender(payload.address, books.outbox)
+        run = BatchRun(
+            client=client,
+            outbox=books.outbox,
+            sender=sender,
+            ledger=books.ledger,
+            batches=books.batches,
+            payload=payload,
+            tools=self._tools,
+            stop=stop,
+            show=show,
+        )
+        await run.run(part)
+
+    async def fail(self, address: JobAddress, books: Books, reason: str) -> JobEnd:
+        """End a job FAILED without running it; one that is spread ends when what runs of it has ended."""
+        if (await books.batches.planning()).is_spread:
+            await books.ledger.cancel(reason)
+            await books.batches.finish_planning(books.outbox.fence)
+            return JobEnd.SPREAD
+        _, sender = self._sender(address, books.outbox)
         async with sender:
             told = MessageReport(messages.not_run_message(reason), level="ERROR")
             await sender.put(told, StatusReport(JobStatus.FAILED))
             await sender.finish()
-        await outbox.clear()
+        await books.outbox.clear()
         return JobEnd.FAILED
 
-    async def deliver(self, address: JobAddress, outbox: Outbox) -> None:
-        """Bring what the outbox of an ended job holds to the platform."""
-        _, sender = self._sender(address, outbox)
+    async def break_off(self, address: JobAddress, books: Books, reason: str) -> None:
+        """Settle a batch without running it."""
+        _, sender = self._sender(address, books.outbox)
+        async with sender:
+            await sender.put(broken_off(reason), EndOfBatch(books.batch, is_broken=True))
+        await self.deliver_batch(address, books, is_broken=True)
+
+    async def deliver(self, address: JobAddress, books: Books, *, is_ended: bool) -> None:
+        """Bring the end of a job to the platform; put it first, if only its last batch was settled."""
+        _, sender = self._sender(address, books.outbox)
+        async with sender:
+            if not is_ended:
+                snapshot = await books.ledger.snapshot()
+                if snapshot is not None and snapshot.is_left:
+                    await books.outbox.discard()
+                    return
+                await sender.put(*end_of(snapshot, snapshot.cancelled or None if snapshot else None))
+            await sender.finish()
+        await books.outbox.clear()
+
+    async def deliver_batch(self, address: JobAddress, books: Books, *, is_broken: bool) -> None:
+        """Bring the reports of a batch to the platform and settle it."""
+        _, sender = self._sender(address, books.outbox)
         async with sender:
             await sender.finish()
-        await outbox.clear()
+        await books.batches.settle(books.outbox.fence, books.batch, is_broken=is_broken)
 
     def _sender(self, address: JobAddress, outbox: Outbox) -> tuple[PlatformClient, ReportSender]:
         client = self._platforms.client(address)

@@ -13,6 +13,8 @@ class StopReason(StrEnum):
     """Its worker ends; the job goes on elsewhere, the platform is told nothing."""
     REVOKED = "revoked"
     """An operator terminated its task; the job ends FAILED."""
+    CANCELLED = "cancelled"
+    """Its job was cancelled; it ends FAILED."""
     TIME_LIMIT = "time_limit"
     """It took longer than its task's time limit; the job ends FAILED."""
     STALLED = "stalled"
@@ -26,6 +28,7 @@ class StopReason(StrEnum):
 
 
 ENDS_JOB = {
+    StopReason.CANCELLED: "it was cancelled.",
     StopReason.REVOKED: "an operator terminated it.",
     StopReason.TIME_LIMIT: "it took longer than its time limit allows.",
 }
@@ -60,11 +63,6 @@ class Stop:
             self.reason = reason
             if self._task is not None:
                 self._task.cancel()
-
-    def renew(self) -> None:
-        """Forget that the lease was lost, for a run that begins anew; any other request stays."""
-        if self.reason is StopReason.LEASE_LOST:
-            self.reason = None
 
     def __enter__(self) -> Self:
         if self.reason is not None:

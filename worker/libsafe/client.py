@@ -171,9 +171,9 @@ class PlatformClient:
         )
         return await self._read(_FILE, route)
 
-    async def container_files(
-        self, container_id: str, *, page_files: int = 1000
-    ) -> AsyncIterator[FileRecord]:
+    async def container_pages(
+        self, container_id: str, *, after: str | None = None, page_files: int = 1000
+    ) -> AsyncIterator[tuple[FileRecord, ...]]:
         """Go through a container's files in the order of their ids, folders and deleted ones too.
 
         The pages follow one another by the last id seen, so files that come and go meanwhile neither hide
@@ -181,19 +181,25 @@ class PlatformClient:
 
         Args:
             container_id: The container.
-            page_files: Files a request; a page with fewer is the last.
+            after: Begin behind this id; None begins at the first.
+            page_files: Files a page.
+
+        Yields:
+            Pages with a file at least. A page of fewer files than were asked for need not be the last: the
+            platform may give fewer at a time.
         """
         route = self._routes.path("container_files", container_id=container_id)
-        query = {"limit": str(page_files)}
         while True:
+            query = {"limit": str(page_files)} | ({} if after is None else {"after": after})
             page = await self._read(_FILES, route, query=query)
-            for record in page:
-                yield record
-            if len(page) < page_files:
+            if not page:
                 return
-            if page[-1].id == query.get("after"):
+            if page[-1].id == after:
+                if len(page) < page_files:
+                    return  # it knows no cursors, and has given all it has
                 raise WrongAnswerError(f"The list of the files of container {container_id} does not move on.")
-            query["after"] = page[-1].id
+            yield page
+            after = page[-1].id
 
     async def metadata(self, file_id: str) -> tuple[MetadataItem, ...] | None:
         """Fetch a file's metadata; None when it has none, which the platform may also say by a 404."""

@@ -1,8 +1,9 @@
-"""The outbox: a job's reports in the broker's Redis, from before they are sent until the platform has them.
+"""The outbox: reports in the broker's Redis, from before they are sent until the platform has them.
 
-It is a stream of entries. An entry holds reports that belong together, such as those of one file, and is
-written in one script with what that file came to. Nothing is written but by the run that holds the job's
-lease: the script looks at the lease itself. The entry of the job's end is the last one for ever.
+A job has one, and each batch of a job that is spread. It is a stream of entries. An entry holds reports that
+belong together, such as those of one file, and is written in one script with what that file came to, which
+the ledger counts. Nothing is written but by the run that holds the lease of the job or of the batch: the
+script looks at the lease itself. The entry of the end is the last one for ever.
 
 An entry's id is `<epoch>-<count>`: the epoch is the broker's clock in milliseconds when the run took the
 lease, so that ids grow from run to run and are not used again after the broker lost its data either, unless
@@ -13,18 +14,19 @@ import asyncio
 import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import structlog
 from pydantic import SecretStr, TypeAdapter
 from redis.asyncio import Redis
 
 from worker.libsafe.errors import JobAddress, JobTakenOverError
-from worker.libsafe.reports import MessageReport, Report, StatusReport
+from worker.libsafe.reports import EndOfBatch, MessageReport, Report, StatusReport
 
 JOB_PREFIX = "hash-worker:job:"
+BATCH_PREFIX = "hash-worker:batch:"
 UNDELIVERED = "hash-worker:undelivered"
-"""The set of jobs that have ended, and whose platform does not know it yet."""
+"""The set of jobs and batches that have ended, or are to be ended, and whose platform does not know yet."""
 END_KEPT_SECONDS = 30 * 24 * 3600
 """How long a job's end is remembered, to know a copy of its message by."""
 
@@ -35,6 +37,17 @@ _log = structlog.get_logger(__name__)
 _REPORTS = TypeAdapter(tuple[Report, ...])
 # A write whose answer was lost is repeated, with the same ids: then it is there already.
 _PUT = """
+local function count(outcome)
+    local kind, code, bytes = string.match(outcome, '^(%S+) (%S+) (%d+)$')
+    redis.call('HINCRBY', KEYS[9], 'done_files', 1)
+    redis.call('HINCRBY', KEYS[9], 'done_bytes', bytes)
+    if kind == 'hashed' then
+        redis.call('HINCRBY', KEYS[9], 'hashed_files', 1)
+        redis.call('HINCRBY', KEYS[9], 'hashed_bytes', bytes)
+    else
+        redis.call('HINCRBY', KEYS[9], kind .. ':' .. code, 1)
+    end
+end
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 'held' end
 local ended = redis.call('GET', KEYS[4])
 if ended and ended ~= ARGV[#ARGV] then return 'ended' end
@@ -42,7 +55,7 @@ for i = 4, #ARGV, 5 do
     local added = redis.pcall('XADD', KEYS[2], ARGV[i], 'reports', ARGV[i + 1])
     if added['err'] and not string.find(added['err'], 'equal or smaller') then return added end
     if ARGV[i + 2] ~= '' then
-        redis.call('HSET', KEYS[3], ARGV[i + 2], ARGV[i + 3])
+        if redis.call('HSETNX', KEYS[3], ARGV[i + 2], ARGV[i + 3]) == 1 then count(ARGV[i + 3]) end
         redis.call('DEL', KEYS[5])
     end
     if ARGV[i + 4] ~= '' then
@@ -64,21 +77,51 @@ for i = 2, #ARGV, 2 do
     end
 end
 """
-_CLEAR = """
-if redis.call('EXISTS', KEYS[1]) == 0 or redis.call('XLEN', KEYS[2]) > 0 then return 0 end
-redis.call('SREM', KEYS[3], KEYS[4])
-redis.call('DEL', unpack(KEYS, 5))
+# KEYS: the set, the job, its ledger, its end, its outbox, its lease, what goes with its end.
+# ARGV: the lease's token, seconds that the ledger is kept.
+_OVER = """
+local function over(state)
+    local now = redis.call('TIME')
+    redis.call('HSETNX', KEYS[3], 'over', state)
+    redis.call('HSETNX', KEYS[3], 'over_at', now[1] + now[2] / 1000000)
+    redis.call('EXPIRE', KEYS[3], ARGV[2])
+    redis.call('SREM', KEYS[1], KEYS[2])
+    redis.call('DEL', unpack(KEYS, 7))
+end
+"""
+# KEYS[9] are the refusals, after which the platform is told FAILED.
+_CLEAR = (
+    _OVER
+    + """
+local ended = redis.call('GET', KEYS[4])
+if not ended or redis.call('XLEN', KEYS[5]) > 0 then return 0 end
+over(redis.call('EXISTS', KEYS[9]) == 1 and 'FAILED' or string.match(ended, '^%S+'))
 return 1
 """
-
-_DISCARD = """
-if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
-redis.call('SREM', KEYS[2], KEYS[3])
-redis.call('DEL', unpack(KEYS, 4))
+)
+_DISCARD = (
+    _OVER
+    + """
+if redis.call('GET', KEYS[6]) ~= ARGV[1] then return 0 end
+over('LEFT')
 return 1
 """
-# What is kept of a job beside its lease, its epoch and its end.
-_WHILE_IT_RUNS = ("outbox", "files", "refused", "head", "attempts")
+)
+KEPT_WHILE_IT_RUNS = (
+    "outbox",
+    "files",
+    "refused",
+    "head",
+    "attempts",
+    "payload",
+    "batches",
+    "waiting",
+    "sent",
+    "moving",
+)
+"""What is kept of a job beside its lease, its epoch, its end and its ledger."""
+KEPT_OF_A_BATCH = ("outbox", "files", "end", "head", "attempts", "epoch")
+"""What is kept of a batch beside its lease, until it is settled."""
 
 
 def job_name(address: JobAddress) -> str:
@@ -86,8 +129,21 @@ def job_name(address: JobAddress) -> str:
     return f"{JOB_PREFIX}{address.api_url}/job/{address.job_id}"
 
 
+def batch_name(job: str, batch: int) -> str:
+    """Name a batch of a job in Redis."""
+    return f"{BATCH_PREFIX}{batch}:{job}"
+
+
+def batch_named(name: str) -> tuple[str, int]:
+    """Tell the job and the batch of a name; a job's own name is that of batch 0."""
+    if not name.startswith(BATCH_PREFIX):
+        return name, 0
+    batch, _, job = name.removeprefix(BATCH_PREFIX).partition(":")
+    return job, int(batch)
+
+
 class Fence(Protocol):
-    """Who may write: the run that holds the job's lease."""
+    """Who may write: the run that holds the lease of the job, or of the batch."""
 
     @property
     def token(self) -> str:
@@ -114,8 +170,25 @@ class Entry:
 
     @property
     def is_end(self) -> bool:
-        """Whether it ends the job."""
-        return any(isinstance(report, StatusReport) for report in self.reports)
+        """Whether it ends the job or the batch."""
+        return any(isinstance(report, StatusReport | EndOfBatch) for report in self.reports)
+
+
+@dataclass(frozen=True, slots=True)
+class FileDone:
+    """A file of which all is told.
+
+    Args:
+        file: What names it among the job's files.
+        kind: What it came to.
+        code: Why, if it was not hashed.
+        size_bytes: Of its object, or as far as it is known.
+    """
+
+    file: str
+    kind: Literal["hashed", "not_hashed", "passed_over"]
+    size_bytes: int
+    code: str = "-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,21 +245,23 @@ class _Writer:
 
 
 class Outbox:
-    """The outbox of one job.
+    """The outbox of one job, or of one batch.
 
     Args:
         redis: The broker's, with answers decoded; it waits for a broker that is away.
-        job: The job's name in Redis, of `job_name`.
+        name: The job's name in Redis, of `job_name`, or the batch's, of `batch_name`.
         address: Where its reports go, which whoever delivers its end has to know.
         fence: Who writes.
 
     Attributes:
-        is_ended: The job's end was put here, by this run.
+        name: As given.
+        is_ended: The end was put here, by this run.
     """
 
-    def __init__(self, redis: Redis, job: str, address: JobAddress, fence: Fence) -> None:
+    def __init__(self, redis: Redis, name: str, address: JobAddress, fence: Fence) -> None:
         self._redis = redis
-        self._job = job
+        self.name = name
+        self._job = batch_named(name)[0]
         self._address = address
         self.fence = fence
         self.is_ended = False
@@ -198,25 +273,24 @@ class Outbox:
         self._accepts = _Writer(self._write_accepts)
 
     def __repr__(self) -> str:
-        return f"<Outbox of {self._job}, {self._count} entries put>"
+        return f"<Outbox of {self.name}, {self._count} entries put>"
 
-    async def put(self, *reports: Report, file: str = "", outcome: str = "") -> Entry:
+    async def put(self, *reports: Report, done: FileDone | None = None) -> Entry:
         """Keep reports; when this returns, no crash of ours loses them.
 
         Args:
-            reports: In the order in which they are to be sent. With a `StatusReport` among them they are the
-                job's end, and the last that is ever put.
-            file: What names the file that they are about, if this is all that is to be told of it.
-            outcome: What the file came to, for whoever goes on with the job; see `files`.
+            reports: In the order in which they are to be sent. With a `StatusReport` or an `EndOfBatch` among
+                them they are the end, and the last that is ever put.
+            done: The file that they are about, if this is all that is to be told of it.
 
         Raises:
-            JobTakenOverError: Another run has the lease, or the job has ended: nothing was kept.
+            JobTakenOverError: Another run has the lease, or the end was put: nothing was kept.
         """
         self._count += 1
         entry = Entry(f"{self.fence.epoch}-{self._count}", reports)
         body = _REPORTS.dump_json(reports).decode()
-        ends = [str(report.status) for report in reports if isinstance(report, StatusReport)]
-        await self._puts.add(entry.id, body, file, outcome, f"{ends[0]} {entry.id}" if ends else "")
+        file, outcome = (done.file, f"{done.kind} {done.code} {done.size_bytes}") if done else ("", "")
+        await self._puts.add(entry.id, body, file, outcome, _end_of(entry))
         return entry
 
     async def accept(self, entry: Entry, refused: Sequence[tuple[int, MessageReport]] = ()) -> None:
@@ -227,7 +301,8 @@ class Outbox:
             refused: Which of its reports were refused for good, by their place in it, and what to tell of it.
         """
         refusals = [
-            (f"{entry.id}:{place}", _REPORTS.dump_json((message,)).decode()) for place, message in refused
+            (f"{self.scope}:{entry.id}:{place}", _REPORTS.dump_json((message,)).decode())
+            for place, message in refused
         ]
         await self._accepts.add(entry.id, json.dumps(refusals) if refusals else "")
 
@@ -240,80 +315,108 @@ class Outbox:
         """Tell whether the platform has all that was put."""
         return not await self._redis.xlen(self._key("outbox"))
 
-    async def files(self) -> dict[str, str]:
-        """Read what files came to in this run and those before it, by what names them."""
-        # Page by page: a job may have millions.
-        return {
-            name: outcome async for name, outcome in self._redis.hscan_iter(self._key("files"), count=1000)
-        }
+    async def files(self) -> set[str]:
+        """Read what names the files that are done, by this run and those before it."""
+        return {name async for name, _ in self._redis.hscan_iter(self._key("files"), count=1000)}
 
     async def refusals(self) -> Refusals:
         """Read what the platform refused."""
-        found = dict(await self._redis.hgetall(self._key("refused")))  # type: ignore[misc]  # redis types it for both its clients
+        found = dict(await self._redis.hgetall(f"{self._job}:refused"))  # type: ignore[misc]  # redis types it for both its clients
         count = int(found.pop("count", 0))
         messages = [_REPORTS.validate_json(found[place])[0] for place in sorted(found, key=_in_order)]
         return Refusals(count, tuple(message for message in messages if isinstance(message, MessageReport)))
 
     async def discard(self) -> None:
-        """Forget all of a job that is no longer to be told about, unless another run has it."""
-        keys = [self._key("lease"), UNDELIVERED, self._job]
-        keys += map(self._key, _WHILE_IT_RUNS)
-        await self._redis.eval(_DISCARD, len(keys), *keys, self.fence.token)  # type: ignore[misc]  # as above
+        """Forget a job that is no longer to be told about, but for its ledger; unless another run has it."""
+        await self._redis.eval(  # type: ignore[misc]  # as above
+            _DISCARD, len(self._job_keys), *self._job_keys, self.fence.token, END_KEPT_SECONDS
+        )
+
+    async def forget(self) -> None:
+        """Forget what the platform does not have of a batch that it need not know about any more."""
+        await self._redis.delete(self._key("outbox"))
 
     async def clear(self) -> bool:
-        """Forget the job but for its end, if it has ended and the platform has all of it; tell whether so."""
-        keys = [self._key("end"), self._key("outbox"), UNDELIVERED, self._job]
-        keys += map(self._key, _WHILE_IT_RUNS)
-        return bool(await self._clear_script(keys=keys))
+        """Forget the job but for its end and its ledger, if it has ended and the platform has all of it.
+
+        Returns:
+            Whether that was so.
+        """
+        return bool(await self._clear_script(keys=self._job_keys, args=[self.fence.token, END_KEPT_SECONDS]))
+
+    @property
+    def scope(self) -> str:
+        """What sets the entries apart from those of the job's other outboxes."""
+        _, batch = batch_named(self.name)
+        return f"{self._address.job_id}.{batch}" if batch else self._address.job_id
+
+    @property
+    def head(self) -> str:
+        """Where to deliver; it holds the key, and is there no longer than the job."""
+        key = self._address.key.get_secret_value()
+        job_id = self._address.job_id
+        return json.dumps({"api_url": self._address.api_url, "key": key, "job_id": job_id})
+
+    @property
+    def _job_keys(self) -> list[str]:
+        whats = ("ledger", "end", "outbox", "lease", *KEPT_WHILE_IT_RUNS)
+        return [UNDELIVERED, self._job, *(f"{self._job}:{what}" for what in whats)]
 
     def _key(self, what: str) -> str:
-        return f"{self._job}:{what}"
+        return f"{self.name}:{what}"
 
     async def _write_puts(self, arguments: list[str]) -> None:
         keys = [
             *map(self._key, ("lease", "outbox", "files", "end", "attempts", "head")),
             UNDELIVERED,
-            self._job,
+            self.name,
+            f"{self._job}:ledger",
         ]
-        ends_job = bool(arguments[-1])
-        head = _head(self._address) if ends_job else ""
+        is_end = bool(arguments[-1])
+        head = self.head if is_end else ""
         given = [self.fence.token, END_KEPT_SECONDS, head, *arguments]
         while (answer := await self._put_once(keys, given)) != "ok":
             # A broker that was away for long may have forgotten the lease before this reached it.
             if answer == "ended" or self.fence.is_sure:
                 raise JobTakenOverError(f"Job {self._address.job_id} is {answer} by another run; this stops.")
-        self.is_ended = self.is_ended or ends_job
+        self.is_ended = self.is_ended or is_end
 
     async def _put_once(self, keys: list[str], arguments: list[Any]) -> str:
         await self.fence.confirm()
         return str(await self._put_script(keys=keys, args=arguments))
 
     async def _write_accepts(self, arguments: list[str]) -> None:
-        keys = [self._key("outbox"), self._key("refused")]
+        keys = [self._key("outbox"), f"{self._job}:refused"]
         await self._accept_script(keys=keys, args=[str(_MOST_REFUSALS_KEPT), *arguments])
 
 
 async def undelivered(redis: Redis) -> Mapping[str, JobAddress]:
-    """Find the jobs that have ended without their platform knowing, and where it is."""
+    """Find the jobs and batches that have ended without their platform knowing, and where it is."""
     found = {}
-    for job in await redis.smembers(UNDELIVERED):  # type: ignore[misc]  # redis types it for both its clients
-        head = await redis.get(f"{job}:head")
+    for name in await redis.smembers(UNDELIVERED):  # type: ignore[misc]  # redis types it for both its clients
+        head = await redis.get(f"{name}:head")
         if head is None:
             continue
         try:
             fields = json.loads(head)
-            found[job] = JobAddress(fields["api_url"], SecretStr(fields["key"]), fields["job_id"])
+            found[name] = JobAddress(fields["api_url"], SecretStr(fields["key"]), fields["job_id"])
         except (ValueError, KeyError):
-            _log.error("The head of an outbox can't be read", job=job)
+            _log.error("The head of an outbox can't be read", name=name)
     return found
 
 
-def _head(address: JobAddress) -> str:
-    """Say where to deliver; it holds the key, and is there no longer than the outbox of an ended job."""
-    key = address.key.get_secret_value()
-    return json.dumps({"api_url": address.api_url, "key": key, "job_id": address.job_id})
+def _end_of(entry: Entry) -> str:
+    """Say what an end is remembered by: how it ended, and the entry; empty for what is no end."""
+    for report in entry.reports:
+        if isinstance(report, StatusReport):
+            return f"{report.status} {entry.id}"
+        if isinstance(report, EndOfBatch):
+            return f"{'broken' if report.is_broken else 'done'} {entry.id}"
+    return ""
 
 
 def _in_order(place: str) -> tuple[int, ...]:
-    entry, _, index = place.partition(":")
-    return (*map(int, entry.split("-")), int(index))
+    """Sort by the batch, then by the place in its outbox."""
+    scope, entry, index = place.rsplit(":", 2)
+    batch = scope.rpartition(".")[2]
+    return (int(batch) if batch.isdigit() else 0, *map(int, entry.split("-")), int(index))

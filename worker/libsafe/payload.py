@@ -17,6 +17,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from worker.libsafe.addresses import api_address
 from worker.libsafe.errors import Fault, JobAddress, PayloadError
 from worker.libsafe.identifiers import Identifier, OptionalIdentifier, identifier
+from worker.libsafe.patterns import PathRegex, globs
 
 # A payload of 10,000 ids and 10,000 paths stays below it.
 MAX_DOCUMENT_BYTES = 1024 * 1024
@@ -60,6 +61,11 @@ def _path(value: object) -> str:
     if not path.strip("/"):
         raise ValueError("must name a file")
     return path
+
+
+def _regex(pattern: str) -> str:
+    PathRegex(pattern)
+    return pattern
 
 
 def _empty_if_absent(value: object) -> object:
@@ -118,7 +124,7 @@ class Trigger(OptionalId):
     """What made the platform send the payload; on demand, all of it may be empty."""
 
     type: _Text = ""
-    regex: _Text = ""
+    regex: Annotated[_Text, AfterValidator(_regex)] = ""
 
 
 class Function(OptionalId):
@@ -189,6 +195,16 @@ class Payload(_Part):
         Names come as a list, or as one text with commas or blanks between them. They are not looked up here.
         """
         return _algorithm_names(self.function_params.get("algorithms"))
+
+    @property
+    def include(self) -> tuple[str, ...]:
+        """Give the globs in `function_params["include"]`; see `worker.libsafe.patterns.globs`."""
+        return globs(self.function_params.get("include"))
+
+    @property
+    def exclude(self) -> tuple[str, ...]:
+        """Give the globs in `function_params["exclude"]`."""
+        return globs(self.function_params.get("exclude"))
 
     @property
     def address(self) -> JobAddress:
@@ -284,10 +300,12 @@ def _further_faults(document: object) -> list[Fault]:
         elif _at(document, "function_data") and not _at(document, "function_data.files.ids"):
             # Otherwise a job could end well that has looked at nothing.
             faults.append(Fault("function_data.container.id", "is missing, and no file is named"))
-    try:
-        _algorithm_names(_at(document, "function_params.algorithms"))
-    except ValueError as error:
-        faults.append(Fault("function_params.algorithms", str(error)))
+    for name, check in (("algorithms", _algorithm_names), ("include", globs), ("exclude", globs)):
+        path = f"function_params.{name}"
+        try:
+            check(_at(document, path))
+        except ValueError as error:
+            faults.append(Fault(path, str(error)))
     return faults
 
 

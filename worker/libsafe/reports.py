@@ -43,7 +43,15 @@ class HashReport:
     hex_digest: str
 
 
-Report = StatusReport | MessageReport | HashReport
+@dataclass(frozen=True, slots=True)
+class EndOfBatch:
+    """Nothing more is told of a batch; the platform hears nothing of this."""
+
+    batch: int
+    is_broken: bool
+
+
+Report = StatusReport | MessageReport | HashReport | EndOfBatch
 
 
 def _published_message_types() -> Mapping[str, str]:

@@ -1,4 +1,4 @@
-"""The sender: brings a job's outbox to the platform in order, beside the hashing."""
+"""The sender: brings the outbox of a job or of a batch to the platform in order, beside the hashing."""
 
 import asyncio
 from collections.abc import Sequence
@@ -20,8 +20,15 @@ from worker.libsafe.errors import (
     TransientLibsafeError,
 )
 from worker.libsafe.models import TERMINAL, JobStatus
-from worker.libsafe.outbox import Entry, Outbox, Refusals
-from worker.libsafe.reports import HashReport, MessageReport, Report, ReportPolicy, StatusReport
+from worker.libsafe.outbox import Entry, FileDone, Outbox, Refusals
+from worker.libsafe.reports import (
+    EndOfBatch,
+    HashReport,
+    MessageReport,
+    Report,
+    ReportPolicy,
+    StatusReport,
+)
 
 # Between two rounds of the client's attempts, while the job has more to do than to be told.
 _PAUSE_SECONDS = 5.0
@@ -45,10 +52,10 @@ class _Place:
 
 
 class ReportSender:
-    """Send one job's reports, in order where the order matters.
+    """Send the reports of one outbox, in order where the order matters.
 
     The reports of one `put` (one file's) go one after the other. Up to `concurrent_entries` entries are on
-    their way at once. The entry that ends the job is a barrier: it goes when all before it are accepted or
+    their way at once. The entry that is the end is a barrier: it goes when all before it are accepted or
     refused, and nothing goes after it. So a job's last message belongs in the `put` of its end.
 
     What the outbox holds already, of a run that died, goes first. Each report carries an Idempotency-Key made
@@ -62,7 +69,7 @@ class ReportSender:
     Args:
         client: To the platform.
         job_id: The job.
-        outbox: The job's.
+        outbox: The job's, or that of one of its batches.
         policy: How reports are said in the platform's words.
         concurrent_entries: Entries on their way at once.
         max_queued: Reports not yet accepted from which on `put` waits; 10,000 of 500 bytes take 5 MB.
@@ -113,22 +120,22 @@ class ReportSender:
         self._dispatcher.cancel()
         await asyncio.wait([self._dispatcher])
 
-    async def put(self, *reports: Report, file: str = "", outcome: str = "") -> None:
+    async def put(self, *reports: Report, done: FileDone | None = None) -> None:
         """Put reports that belong together into the outbox, and queue them; see `Outbox.put`.
 
         Waits while `max_queued` are queued; the end does not.
 
         Raises:
-            JobTakenOverError: Another run has the lease, or the job has ended.
+            JobTakenOverError: Another run has the lease, or the end was put.
             LibsafeError: What has stopped the sender.
         """
         self._check_sending()
-        is_end = any(isinstance(report, StatusReport) for report in reports)
+        is_end = any(isinstance(report, StatusReport | EndOfBatch) for report in reports)
         while self._queued >= self._max_queued and self._stopped_by is None and not is_end:
             self._room.clear()
             await self._room.wait()
         self._raise_if_stopped()
-        self._enqueue(await self._outbox.put(*reports, file=file, outcome=outcome))
+        self._enqueue(await self._outbox.put(*reports, done=done))
 
     async def look(self, seconds: float) -> None:
         """Wait for some time, or until the sender is stopped.
@@ -202,7 +209,7 @@ class ReportSender:
             return
         refused = []
         for index, report in enumerate(entry.reports):
-            error = await self._refusal_of(report, f"{self._job_id}:{entry.id}:{index}")
+            error = await self._refusal_of(report, f"{self._outbox.scope}:{entry.id}:{index}")
             if error is not None:
                 refused.append((index, _told_instead(report, error)))
         await self._outbox.accept(entry, refused)
@@ -213,12 +220,13 @@ class ReportSender:
             # A put that was cut short may have been kept all the same.
             if left.id != entry.id:
                 await self._send_entry(left)
-        refusals = await self._outbox.refusals()
         reports = list(entry.reports)
-        if refusals.count:
-            reports = _after_refusals(reports, refusals)
+        if not isinstance(reports[-1], EndOfBatch):
+            refusals = await self._outbox.refusals()
+            if refusals.count:
+                reports = _after_refusals(reports, refusals)
         for index, report in enumerate(reports):
-            key = f"{self._job_id}:{entry.id}:{index}"
+            key = f"{self._outbox.scope}:{entry.id}:{index}"
             if isinstance(report, StatusReport):
                 await self._send_status(report, key)
             else:
@@ -289,6 +297,8 @@ class ReportSender:
                 name = self._policy.hash_name(algorithm)
                 if name is not None:
                     await self._client.set_hash(file_id, name, hex_digest, idempotency_key)
+            case EndOfBatch():
+                pass  # the platform knows of no batches
 
 
 async def has_ended(client: PlatformClient, job_id: str) -> bool:

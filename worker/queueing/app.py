@@ -11,7 +11,13 @@ from kombu.transport import get_transport_cls
 from worker.queueing.running import RunningTasks
 
 QUEUE = "hashing"
+"""The queue of payloads."""
 TASK = "worker.hash_files"
+"""Runs a payload, its one argument."""
+BATCH_QUEUE = "hashing.batches"
+"""The queue of the batches of large jobs, which are kept apart so that no small job waits behind them."""
+BATCH_TASK = "worker.hash_batch"
+"""Runs a batch; its one argument names the job in Redis and the batch: `{"job": "…", "batch": 3}`."""
 
 # What Flower, events and log lines show in the place of a payload, because it carries keys.
 ARGUMENTS_SHOWN = "(<payload>,)"
@@ -37,16 +43,23 @@ class _Task(Task):  # type: ignore[misc]  # Celery has no types
 
 
 def make_app(
-    broker_url: str, *, visibility_timeout_seconds: float = 120.0, sweep_seconds: float = 10.0
+    broker_url: str,
+    *,
+    visibility_timeout_seconds: float = 120.0,
+    sweep_seconds: float = 10.0,
+    batches_at_once: int | None = None,
 ) -> Celery:
     """Make the application. Nothing is connected yet.
 
-    `app.running_tasks` is its `RunningTasks`: what runs in this process, and how to stop it.
+    `app.running_tasks` is its `RunningTasks`: what runs in this process, and how to stop it. `app.places`
+    tells the most messages that a worker works on, of each queue that has a limit.
 
     Args:
         broker_url: Valkey or Redis, 6.2 or later, with its password.
         visibility_timeout_seconds: A message that nobody works on is delivered again after so long.
         sweep_seconds: How often each worker looks for such messages.
+        batches_at_once: Of a worker's places, those that batches may take at most; None, as for those who
+            only put messages on a queue: all of them.
     """
     app = Celery(
         "worker",
@@ -57,8 +70,11 @@ def make_app(
         task_cls=_Task,
     )
     app.running_tasks = RunningTasks()
+    app.places = {} if batches_at_once is None else {BATCH_QUEUE: batches_at_once}
     app.conf.update(
         task_default_queue=QUEUE,
+        # Both are consumed, and the worker waits at the first one.
+        task_queues={QUEUE: {}, BATCH_QUEUE: {}},
         # Only JSON is read: a pickled message could run any code.
         accept_content=["json"],
         result_accept_content=["json"],

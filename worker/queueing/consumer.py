@@ -12,9 +12,9 @@ from celery.worker import consumer, state
 from kombu.exceptions import ContentDisallowed
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from worker.queueing.app import TASK
+from worker.queueing.app import BATCH_TASK, TASK
 from worker.queueing.dead_letters import DeadLetter
-from worker.queueing.request import AWAY_SINCE, job_id
+from worker.queueing.request import AWAY_SINCE, TaskRequest, job_id
 
 # A reason may quote a name of somebody else's.
 _LONGEST_QUOTE = 100
@@ -38,13 +38,18 @@ class _TaskMessage(BaseModel):
     away_since: Annotated[float | None, Field(alias=AWAY_SINCE)] = None
 
     @property
-    def is_one_payload(self) -> bool:
-        """Whether its arguments are those of our task."""
-        return len(self.args) == 1 and isinstance(self.args[0], dict) and not self.named_args
+    def fault(self) -> str | None:
+        """What is wrong with its arguments, if it is for a task of ours, as a sentence."""
+        document = self.args[0] if len(self.args) == 1 and not self.named_args else None
+        if self.task == TASK and not isinstance(document, dict):
+            return "Its arguments are not exactly one payload."
+        if self.task == BATCH_TASK and not _is_batch(document):
+            return "Its arguments are not exactly one batch."
+        return None
 
 
 class Consumer(consumer.Consumer):  # type: ignore[misc]  # Celery has no types
-    """Celery's consumer, which no message can end."""
+    """Celery's consumer, which no message can end, and which gives no queue more places than it may have."""
 
     def create_task_handler(self, *args: Any, **options: Any) -> Callable[[Any], None]:
         """Give what Celery's loop calls with each message."""
@@ -56,12 +61,23 @@ class Consumer(consumer.Consumer):  # type: ignore[misc]  # Celery has no types
             except Exception as error:  # noqa: BLE001  # whatever it holds, it must not end the worker
                 self.on_decode_error(message, error)
                 return
-            if fields.task == TASK and not fields.is_one_payload:
-                self._keep(message, "Its arguments are not exactly one payload.")
+            if fields.fault:
+                self._keep(message, fields.fault)
             else:
                 handle(message)
 
         return on_message
+
+    def apply_eta_task(self, task: Any) -> None:
+        """Begin a task whose countdown is over, or have its message wait in the queue until there is a place.
+
+        It took none meanwhile.
+        """
+        if self._has_place(task.message.taken.queue):
+            super().apply_eta_task(task)
+            return
+        task.message.reject(requeue=True)
+        self.qos.decrement_eventually()
 
     def on_decode_error(self, message: Any, exc: Exception) -> None:
         """Keep a message that can't be read."""
@@ -93,19 +109,25 @@ class Consumer(consumer.Consumer):  # type: ignore[misc]  # Celery has no types
 
     def on_close(self) -> None:
         """Forget what was taken over a lost connection, but not what still runs: it can be terminated."""
-        taken = tuple(state.requests.values())
+        begun = _begun()
         super().on_close()
-        for request in taken:
+        for request in begun:
             state.requests[request.id] = request
             state.reserved_requests.add(request)
             if not request.message.is_running:  # no thread has begun it, or its thread has just ended it
                 state.task_ready(request)
 
     def on_ready(self) -> None:
-        """Have what has run on send its events over the new connection."""
+        """Have what has run on send its events over the new connection, and keep its places there."""
         super().on_ready()
-        for request in tuple(state.requests.values()):
+        for request in _begun():
             request.eventer = self.event_dispatcher
+        self.task_consumer.channel.has_place = self._has_place
+
+    def _has_place(self, queue: str) -> bool:
+        """Tell whether one more message of a queue may be worked on; see `make_app`."""
+        places = self.app.places.get(queue)
+        return places is None or sum(request.message.taken.queue == queue for request in _begun()) < places
 
     def _keep(self, message: Any, reason: str) -> None:
         name = message.headers.get("task")
@@ -115,6 +137,23 @@ class Consumer(consumer.Consumer):  # type: ignore[misc]  # Celery has no types
             job_id=_job_id(message),
         )
         message.channel.refuse(message.delivery_tag, letter)
+
+
+def _begun() -> tuple[TaskRequest, ...]:
+    """Give what is in the pool, whichever connection it came by; not what waits for its countdown to end."""
+    while True:
+        try:
+            return tuple(state.reserved_requests)
+        except RuntimeError:  # a thread has just ended one; they do so seldom, so the next try succeeds
+            continue
+
+
+def _is_batch(document: object) -> bool:
+    if not isinstance(document, dict):
+        return False
+    job, batch = document.get("job"), document.get("batch")
+    # True is no number here.
+    return isinstance(job, str) and type(batch) is int and batch >= 0
 
 
 def _fields(message: Any) -> dict[str, Any]:

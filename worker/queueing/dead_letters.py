@@ -14,7 +14,7 @@ import redis
 import structlog
 from kombu.exceptions import OperationalError
 
-from worker.libsafe.outbox import UNDELIVERED
+from worker.libsafe.outbox import BATCH_PREFIX, KEPT_OF_A_BATCH, KEPT_WHILE_IT_RUNS, UNDELIVERED
 from worker.queueing.app import QUEUE, enqueue, make_app
 
 DEAD = "hash-worker:dead"
@@ -43,6 +43,16 @@ end
 
 _KEEP = KEEP + "return keep(KEYS[1], KEYS[2], ARGV[1])"
 
+# KEYS: letters, their last number, a job's ledger. Of all its batches that are put aside only the first makes
+# a letter, and nothing more of the job is sent.
+_PARK = (
+    KEEP
+    + """
+if redis.call('EXISTS', KEYS[3]) == 0 or redis.call('HSETNX', KEYS[3], 'parked', 1) == 0 then return false end
+return keep(KEYS[1], KEYS[2], ARGV[1])
+"""
+)
+
 # The message goes back to the end that is taken next. Both or nothing, so twice is harmless.
 _PUT_BACK = """
 if redis.call('HDEL', KEYS[1], ARGV[1]) == 0 then return 0 end
@@ -64,18 +74,24 @@ redis.call('DEL', KEYS[1])
 return 1
 """
 
-# KEYS: letters, the set of undelivered ends, a job's lease, and what goes with its letter. ARGV: letter, job.
+# KEYS: letters, the set of undelivered ends, a job's lease, its batches, and what goes with its letter.
+# ARGV: letter, job, what the names of batches begin with, what goes with a batch.
 # A job that a worker has, or whose end is still to be told, has not been given up.
 _DROP = """
 if redis.call('HDEL', KEYS[1], ARGV[1]) == 0 then return 0 end
-if redis.call('EXISTS', KEYS[3]) == 0 and redis.call('SISMEMBER', KEYS[2], ARGV[2]) == 0 then
-  redis.call('DEL', unpack(KEYS, 4))
+if redis.call('EXISTS', KEYS[3]) == 1 or redis.call('SISMEMBER', KEYS[2], ARGV[2]) == 1 then return 1 end
+for _, batch in ipairs(redis.call('HKEYS', KEYS[4])) do
+  local name = ARGV[3] .. batch .. ':' .. ARGV[2]
+  redis.call('SREM', KEYS[2], name)
+  for i = 4, #ARGV do redis.call('DEL', name .. ':' .. ARGV[i]) end
 end
+redis.call('DEL', unpack(KEYS, 4))
 return 1
 """
 
-# The key to the platform is in the head. A job's end is known on, and the epoch never goes back.
-_GONE_WITH_THE_LETTER = ("head", "outbox", "files", "refused", "attempts")
+# The key to the platform is in the head and in the payload. A job's end is known on, and the epoch never goes
+# back.
+_GONE_WITH_THE_LETTER = ("ledger", *KEPT_WHILE_IT_RUNS)
 
 _log = structlog.get_logger(__name__)
 
@@ -136,6 +152,15 @@ class DeadLetters:
         kept = self._client.eval(_KEEP, 2, DEAD, LAST_NUMBER, letter.as_json())
         return log_kept(kept, letter.reason, letter.job_id)
 
+    def park(self, letter: DeadLetter) -> None:
+        """Keep a letter of a job that is spread, unless there is one, and have none of its batches sent.
+
+        To queue the letter anew has the job go on where it stands.
+        """
+        kept = self._client.eval(_PARK, 3, DEAD, LAST_NUMBER, f"{letter.job}:ledger", letter.as_json())
+        if kept:
+            log_kept(kept, letter.reason, letter.job_id)
+
     def letters(self) -> list[DeadLetter]:
         """Give all letters, the oldest first."""
         kept: Any = self._client.hgetall(DEAD)
@@ -178,8 +203,10 @@ class DeadLetters:
             return False
         if letter.job is None:
             return bool(self._client.hdel(DEAD, letter_id))
-        keys = [DEAD, UNDELIVERED, *(f"{letter.job}:{what}" for what in ("lease", *_GONE_WITH_THE_LETTER))]
-        return bool(self._client.eval(_DROP, len(keys), *keys, letter_id, letter.job))
+        whats = ("lease", "batches", *_GONE_WITH_THE_LETTER)
+        keys = [DEAD, UNDELIVERED, *(f"{letter.job}:{what}" for what in whats)]
+        given = [letter_id, letter.job, BATCH_PREFIX, *KEPT_OF_A_BATCH]
+        return bool(self._client.eval(_DROP, len(keys), *keys, *given))
 
     def _find(self, letter_id: str) -> DeadLetter | None:
         text: Any = self._client.hget(DEAD, letter_id)

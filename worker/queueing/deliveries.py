@@ -1,75 +1,46 @@
-"""What becomes of a message: its job is run, it comes again later, or it is put aside.
+"""What becomes of a message: its job or batch is run, it comes again later, or it is put aside.
 
 Messages come at least once, and copies of one come at the same time: after each reset of a connection Celery
-puts every message that is worked on back into the queue. So a message says only that a job is to be done; who
-does it is decided by the job's lease, and whether it is done already by its end in the outbox.
+puts every message that is worked on back into the queue. So a message says only that something is to be done;
+who does it is decided by the lease of the job or of the batch, and whether it is done already by its end.
 """
 
 import asyncio
+import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Any
 
 import structlog
 from redis.asyncio import Redis
 
-from worker.jobs.runner import JobRunner
+from worker.jobs.batches import PLANNING, Batches
+from worker.jobs.ledger import Ledger
+from worker.jobs.progress import Show
+from worker.jobs.run import JobEnd
+from worker.jobs.runner import Books, JobRunner
 from worker.jobs.stopping import ENDS_JOB, Stop, StoppedError, StopReason
-from worker.libsafe.errors import (
-    JobAddress,
-    JobTakenOverError,
-    LibsafeError,
-    PayloadError,
-    TransientLibsafeError,
-)
-from worker.libsafe.outbox import Outbox, job_name
+from worker.libsafe.errors import JobAddress, JobTakenOverError, LibsafeError, PayloadError
+from worker.libsafe.outbox import Outbox, batch_named
 from worker.libsafe.payload import Payload
-from worker.queueing.lease import Lease, Leases
+from worker.queueing.app import QUEUE, TASK
+from worker.queueing.assignment import Assignment, Limits, read_batch, read_payload
+from worker.queueing.fate import Fate, Verdict, verdict_on
+from worker.queueing.lease import Lease, Leases, NotTaken
+from worker.queueing.message import envelope
 
 _log = structlog.get_logger(__name__)
 
 
-class Fate(StrEnum):
-    """What becomes of a message."""
-
-    ACKNOWLEDGED = "acknowledged"
-    """The job has ended, and its end is safe."""
-    COMES_AGAIN = "comes again"
-    """After a pause: the platform is away, or another worker has the job."""
-    GOES_BACK = "goes back"
-    """At once, for another worker."""
-    LET_GO = "let go"
-    """It is left as it is in the broker: another worker may live on it, or it comes again by itself."""
-    PUT_ASIDE = "put aside"
-    """Among the dead letters: somebody has to look at it."""
-
-
 @dataclass(frozen=True, slots=True)
-class Verdict:
-    """A message's fate, and why.
+class _Turn:
+    """A message's turn: what it asks for, and what its task has for it."""
 
-    Args:
-        fate: What becomes of it.
-        reason: A sentence's end, for the log and for the dead letters.
-        job: The job's name in Redis, if it has one.
-        is_away: It comes again because the platform is away.
-    """
-
-    fate: Fate
-    reason: str
-    job: str | None = None
-    is_away: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class _Assignment:
-    """What a message asks for: a payload to run, or one to refuse, and where to tell of it."""
-
-    job: str
-    address: JobAddress
-    payload: Payload | PayloadError
+    assignment: Assignment
+    delivery_tag: str
+    stop: Stop
+    show: Show
 
 
 class Deliveries:
@@ -77,129 +48,246 @@ class Deliveries:
 
     Args:
         redis: The broker's, with answers decoded.
-        leases: Of the jobs.
+        leases: Of jobs and batches.
         runner: Runs them.
-        most_attempts: Runs that may die over a job, without a file done, before it is FAILED.
+        limits: What all workers together may do.
+        most_attempts: Runs that may die over a job or a batch, without a file done, before it is given up.
     """
 
-    def __init__(self, redis: Redis, leases: Leases, runner: JobRunner, *, most_attempts: int) -> None:
+    def __init__(
+        self, redis: Redis, leases: Leases, runner: JobRunner, *, limits: Limits, most_attempts: int
+    ) -> None:
         self._redis = redis
         self._leases = leases
         self._runner = runner
+        self._limits = limits
         self._most_attempts = most_attempts
+        self._given_up = (
+            f"{most_attempts} workers ended over it without a file done; see what it does to them."
+        )
         self._running: set[str] = set()
 
     def __repr__(self) -> str:
-        return f"<Deliveries, {len(self._running)} jobs running>"
+        return f"<Deliveries, {len(self._running)} runs>"
 
-    async def handle(self, document: dict[str, Any], delivery_tag: str, stop: Stop) -> Verdict:
-        """Bring one message to its fate.
+    async def handle(self, document: dict[str, Any], delivery_tag: str, stop: Stop, show: Show) -> Verdict:
+        """Bring the message of a payload to its fate.
 
         Args:
             document: The payload, decoded.
             delivery_tag: Celery's, the same for each copy of a message.
             stop: Ends the run before its time.
+            show: Is shown the job's progress.
         """
         try:
-            assignment = _read(document)
-            self._runner.check(assignment.address)
-        except LibsafeError as error:
-            # No job's id, no key, or an address that no key is sent to: the platform can't be told.
+            assignment = read_payload(document)
+        except PayloadError as error:
             return Verdict(Fate.PUT_ASIDE, str(error))
-        with structlog.contextvars.bound_contextvars(job_id=assignment.address.job_id):
-            if assignment.job in self._running:
-                # Waiting here would take the place of another job.
-                return Verdict(Fate.COMES_AGAIN, "this worker runs the job already.", assignment.job)
-            self._running.add(assignment.job)
-            try:
-                return await self._run(assignment, delivery_tag, stop)
-            except Exception:  # noqa: BLE001 - the others go on, and this message comes again
-                _log.exception("A message met an error of the hash worker itself")
-                return Verdict(Fate.LET_GO, "the run met an error of its own.", assignment.job)
-            finally:
-                self._running.discard(assignment.job)
+        return await self._handle(_Turn(assignment, delivery_tag, stop, show))
 
-    async def deliver(self, job: str, address: JobAddress) -> None:
-        """Bring the end of a job to its platform, unless somebody is about it already.
+    async def handle_batch(
+        self, document: dict[str, Any], delivery_tag: str, stop: Stop, show: Show
+    ) -> Verdict:
+        """Bring the message of a batch to its fate; as `handle`, but for the document.
+
+        Args:
+            document: As in `read_batch`.
+            delivery_tag: As above.
+            stop: As above.
+            show: As above.
+        """
+        assignment = await read_batch(self._redis, document)
+        if assignment is None:
+            return Verdict(Fate.ACKNOWLEDGED, "the job is over.", document["job"])
+        return await self._handle(_Turn(assignment, delivery_tag, stop, show))
+
+    async def deliver(self, name: str, address: JobAddress) -> None:
+        """Bring the end of a job or a batch to its platform, unless somebody is about it already.
 
         Raises:
             LibsafeError: The platform is away, or does not take it.
         """
-        if job in self._running:
+        if name in self._running:
             return
-        lease = await self._leases.take(job, to_run=False)
-        if lease is None:
+        lease = await self._leases.take(name, to_run=False)
+        if isinstance(lease, NotTaken):
             return
+        books = self._books(lease, address)
         async with self._kept(lease, Stop()):
-            await self._runner.deliver(address, Outbox(self._redis, job, address, lease))
+            if books.batch:
+                await self._settle(lease, address, books)
+            else:
+                await self._runner.deliver(address, books, is_ended=bool(lease.ended))
+        if books.batch and await books.batches.is_to_be_ended():
+            await self.deliver(batch_named(name)[0], address)
 
-    async def _run(self, assignment: _Assignment, delivery_tag: str, stop: Stop) -> Verdict:
-        job = assignment.job
-        while True:
+    async def _handle(self, turn: _Turn) -> Verdict:
+        assignment = turn.assignment
+        try:
+            self._runner.check(assignment.address)
+        except LibsafeError as error:
+            return Verdict(Fate.PUT_ASIDE, str(error), assignment.job, document=assignment.parks)
+        about = {"job_id": assignment.address.job_id}
+        if assignment.batch is not None:
+            about["batch"] = str(assignment.batch)
+        with structlog.contextvars.bound_contextvars(**about):
+            if assignment.name in self._running:
+                # Waiting here would take the place of another job.
+                return Verdict(Fate.COMES_AGAIN, "this worker runs the job already.", assignment.job)
             try:
-                lease = await self._take(job, stop)
-            except StoppedError as stopped:
-                return _verdict_on(stopped, job, is_ended=False)
-            if lease is None:
-                return Verdict(Fate.COMES_AGAIN, "another worker has the job.", job)
-            lease.tags.add(delivery_tag)
-            outbox = Outbox(self._redis, job, assignment.address, lease)
-            try:
-                async with self._kept(lease, stop):
-                    return await self._end_of(lease, assignment, outbox, stop)
-            except (StoppedError, LibsafeError) as error:
-                if not lease.is_gone:
-                    return _verdict_on(error, job, is_ended=outbox.is_ended)
-            # The broker has lost all it knew, the message too: nobody else will do it.
-            _log.warning("The broker has lost its data, the job begins anew")
-            stop.renew()
+                verdict = await self._take_turn(turn)
+                if verdict.fate is Fate.ACKNOWLEDGED:
+                    await self._have_job_go_on(assignment)
+            except Exception:  # noqa: BLE001 - the others go on, and this message comes again
+                _log.exception("A message met an error of the hash worker itself")
+                return Verdict(Fate.LET_GO, "the run met an error of its own.", assignment.job)
+            return verdict
 
-    async def _take(self, job: str, stop: Stop) -> Lease | None:
+    async def _take_turn(self, turn: _Turn) -> Verdict:
+        assignment = turn.assignment
+        self._running.add(assignment.name)
+        try:
+            return await self._run(turn)
+        finally:
+            self._running.discard(assignment.name)
+
+    async def _run(self, turn: _Turn) -> Verdict:
+        assignment = turn.assignment
+        try:
+            lease = await self._take(assignment, turn.stop)
+        except StoppedError as stopped:
+            return verdict_on(stopped, assignment.job, is_ended=False)
+        if isinstance(lease, NotTaken):
+            return Verdict(Fate.COMES_AGAIN, lease.value, assignment.job)
+        lease.tags.add(turn.delivery_tag)
+        books = self._books(lease, assignment.address)
+        try:
+            async with self._kept(lease, turn.stop):
+                verdict = await self._end_of(lease, turn, books)
+        except (StoppedError, LibsafeError) as error:
+            if lease.is_gone:
+                return await self._begin_anew(assignment)
+            is_ended = books.outbox.is_ended
+            return verdict_on(error, assignment.job, is_ended=is_ended, document=assignment.parks)
+        return verdict
+
+    async def _take(self, assignment: Assignment, stop: Stop) -> Lease | NotTaken:
         """Take the lease; a broker that is away is waited for, but not by a worker that ends."""
+        rooms = assignment.rooms(self._limits)
         try:
             with stop:
-                return await self._leases.take(job)
+                return await self._leases.take(assignment.name, rooms=rooms)
         except StoppedError as stopped:
             if stopped.reason not in ENDS_JOB:
                 raise
         # The job's end has to be told, and only who has the lease may do so.
-        return await self._leases.take(job)
+        return await self._leases.take(assignment.name, rooms=rooms)
 
-    async def _end_of(self, lease: Lease, assignment: _Assignment, outbox: Outbox, stop: Stop) -> Verdict:
-        """Bring a job to its end; whatever stands in the way is raised."""
-        address, payload = assignment.address, assignment.payload
+    async def _end_of(self, lease: Lease, turn: _Turn, books: Books) -> Verdict:
+        """Bring a job or a batch to its end; whatever stands in the way is raised."""
+        if turn.assignment.batch is None:
+            return await self._end_of_job(lease, turn, books)
+        await self._end_of_batch(lease, turn, books)
+        return Verdict(Fate.ACKNOWLEDGED, "the batch is done.", turn.assignment.job)
+
+    async def _end_of_job(self, lease: Lease, turn: _Turn, books: Books) -> Verdict:
+        """Bring a job to its end, or have it go on in batches; whatever stands in the way is raised."""
+        assignment = turn.assignment
+        address, payload, job = assignment.address, assignment.payload, assignment.job
         if lease.ended:
-            if not await outbox.is_empty():
+            if not await books.outbox.is_empty():
                 # This payload may hold a key that works, where the one before did not.
-                await self._runner.deliver(address, outbox)
-            return Verdict(Fate.ACKNOWLEDGED, f"the job has ended {lease.ended} before.", lease.job)
+                await self._runner.deliver(address, books, is_ended=True)
+            return Verdict(Fate.ACKNOWLEDGED, f"the job has ended {lease.ended} before.", job)
         if lease.attempts > self._most_attempts:
-            return await self._give_up(lease, address, outbox)
+            return await self._give_up(assignment, books)
         if isinstance(payload, PayloadError):
             _log.warning("A payload can't be used", faults=[str(fault) for fault in payload.faults])
-            end = await self._runner.fail(address, outbox, str(payload))
+            end = await self._runner.fail(address, books, str(payload))
         else:
-            end = await self._runner.run(payload, outbox, stop)
-        return Verdict(Fate.ACKNOWLEDGED, f"the job is {end}.", lease.job)
+            end = await self._runner.run(payload, books, assignment.sending, turn.stop, turn.show)
+        told = "goes on in batches" if end is JobEnd.SPREAD else f"is {end}"
+        return Verdict(Fate.ACKNOWLEDGED, f"the job {told}.", job)
 
-    async def _give_up(self, lease: Lease, address: JobAddress, outbox: Outbox) -> Verdict:
-        """Fail a job over which workers die; should that be what they die of, it is at least put aside."""
-        reason = f"{self._most_attempts} workers ended over it without a file done; see what it does to them."
+    async def _end_of_batch(self, lease: Lease, turn: _Turn, books: Books) -> None:
+        """Settle a batch, or plan the job."""
+        payload = turn.assignment.payload
+        assert isinstance(payload, Payload), "only a payload that can be used is spread"
+        if turn.assignment.batch == PLANNING:
+            await self._plan(lease, turn, payload, books)
+            return
+        part = await books.batches.part(books.batch)
+        if part is None:
+            # A late copy; what taking its lease has left in the broker goes again.
+            await books.batches.settle(lease, books.batch, is_broken=False)
+            return
+        if await books.ledger.is_parked():
+            return
+        if lease.ended:
+            await self._settle(lease, payload.address, books)
+        elif lease.attempts > self._most_attempts:
+            await self._runner.break_off(payload.address, books, self._given_up)
+        else:
+            await self._runner.run_batch(payload, part, books, turn.stop, turn.show)
+
+    async def _plan(self, lease: Lease, turn: _Turn, payload: Payload, books: Books) -> None:
+        planning = await books.batches.planning()
+        if lease.ended or planning.is_planned or not planning.is_spread:
+            return
+        if lease.attempts > self._most_attempts:
+            await self._runner.fail(payload.address, books, self._given_up)
+        else:
+            await self._runner.plan(payload, books, turn.stop)
+
+    async def _settle(self, lease: Lease, address: JobAddress, books: Books) -> None:
+        """Deliver a batch whose end was put."""
+        await self._runner.deliver_batch(address, books, is_broken=lease.ended == "broken")
+
+    async def _have_job_go_on(self, assignment: Assignment) -> None:
+        """Have a job that is spread planned, or ended, now that its lease is free."""
+        batches = self._batches(assignment.job)
+        if assignment.batch is None:
+            await batches.send_planning()
+        if not await batches.is_to_be_ended():
+            return
         try:
-            await self._runner.fail(address, outbox, reason)
+            await self.deliver(assignment.job, assignment.address)
+        except LibsafeError as error:
+            # A reconciler delivers it.
+            _log.warning("The end of a job is not delivered yet", reason=str(error))
+
+    async def _give_up(self, assignment: Assignment, books: Books) -> Verdict:
+        """Fail a job over which workers die; should that be what they die of, it is at least put aside."""
+        try:
+            await self._runner.fail(assignment.address, books, self._given_up)
         except LibsafeError:
-            if not outbox.is_ended:
+            if not books.outbox.is_ended:
                 raise
         except Exception:  # noqa: BLE001 - it is put aside, whatever it does
             _log.exception("A job that is given up met an error of the hash worker itself")
-        return Verdict(Fate.PUT_ASIDE, reason, lease.job)
+        return Verdict(Fate.PUT_ASIDE, self._given_up, assignment.job)
+
+    async def _begin_anew(self, assignment: Assignment) -> Verdict:
+        """Put the payload on the queue once more: the broker has lost all it knew, the message too."""
+        _log.warning("The broker has lost its data, the job begins anew")
+        message = envelope(TASK, assignment.document, queue=QUEUE, task_id=secrets.token_hex(16))
+        await self._redis.lpush(QUEUE, message)  # type: ignore[misc]  # redis types it for both its clients
+        return Verdict(Fate.LET_GO, "the broker has lost its data.", assignment.job)
+
+    def _books(self, lease: Lease, address: JobAddress) -> Books:
+        job = batch_named(lease.name)[0]
+        outbox = Outbox(self._redis, lease.name, address, lease)
+        return Books(outbox, Ledger(self._redis, job), self._batches(job))
+
+    def _batches(self, job: str) -> Batches:
+        return Batches(self._redis, job, most_sent=self._limits.container_tasks)
 
     @asynccontextmanager
     async def _kept(self, lease: Lease, stop: Stop) -> AsyncIterator[None]:
         """Renew a lease while the block runs, stop the run if it is lost, and give it back in the end."""
         keeping = asyncio.create_task(
             self._leases.keep(lease, lambda: stop.request(StopReason.LEASE_LOST)),
-            name=f"lease of {lease.job}",
+            name=f"lease of {lease.name}",
         )
         orderly = False
         try:
@@ -218,29 +306,3 @@ class Deliveries:
             keeping.cancel()
             await asyncio.wait([keeping])
             await self._leases.give_back(lease, orderly=orderly)
-
-
-def _read(document: dict[str, Any]) -> _Assignment:
-    """Read a payload, or what is wrong with it; raise it if nobody can be told."""
-    try:
-        payload = Payload.parse(document)
-    except PayloadError as error:
-        if error.job is None:
-            raise
-        return _Assignment(job_name(error.job), error.job, error)
-    return _Assignment(job_name(payload.address), payload.address, payload)
-
-
-def _verdict_on(error: StoppedError | LibsafeError, job: str, *, is_ended: bool) -> Verdict:
-    """Decide on the message of a job that a run did not see to its end on the platform."""
-    if isinstance(error, StoppedError) and not is_ended:
-        fate = Fate.LET_GO if error.reason is StopReason.LEASE_LOST else Fate.GOES_BACK
-        return Verdict(fate, f"it was stopped: {error.reason}.", job)
-    if isinstance(error, JobTakenOverError):
-        return Verdict(Fate.LET_GO, str(error), job)
-    if isinstance(error, StoppedError) or is_ended:
-        # What the platform does not have yet is the reconciler's.
-        return Verdict(Fate.ACKNOWLEDGED, str(error), job)
-    if isinstance(error, TransientLibsafeError):
-        return Verdict(Fate.COMES_AGAIN, str(error), job, is_away=True)
-    return Verdict(Fate.PUT_ASIDE, str(error), job)

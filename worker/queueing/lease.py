@@ -1,21 +1,24 @@
-"""The lease: a run's claim on its job, in the broker's Redis, and the renewal of Celery's own claim with it.
+"""The lease: a run's claim on its job or batch, in the broker's Redis, and the renewal of Celery's with it.
 
 Copies of one message carry one delivery tag, so who has a job is told by a token of ours. The broker's clock
 counts, not the worker's. A worker that was frozen, or cut off from the broker, finds out here that it has
 lost its job, and until it knows it is not sure.
+
+A lease is given only while there is room: so many runs over one container's files, and on one platform. A
+room is a sorted set of the runs by the time when their leases end; a dead worker's run leaves by itself.
 """
 
 import asyncio
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 
 import structlog
 from redis.asyncio import Redis
 
 from worker.libsafe.errors import JobTakenOverError
-from worker.libsafe.models import JobStatus
-from worker.libsafe.outbox import END_KEPT_SECONDS
+from worker.libsafe.outbox import END_KEPT_SECONDS, batch_named
 
 # Celery's claims: message by the time of the last renewal. A member that is gone does not come back (XX).
 _UNACKED = "unacked_index"
@@ -25,41 +28,63 @@ _RENEWALS = 4
 _GIVE_BACK_SECONDS = 5
 
 # A call whose answer was lost is repeated and finds its own token: that is no second attempt.
+# KEYS: lease, epoch, end, attempts, rooms. ARGV: token, milliseconds, seconds to keep, "run" or "", the
+# most of each room.
 _TAKE = """
 local owner = redis.call('GET', KEYS[1])
-if owner and owner ~= ARGV[1] then return {'', '', 0} end
+if owner and owner ~= ARGV[1] then return {'', 'held', 0} end
+local ended = redis.call('GET', KEYS[3])
+local time = redis.call('TIME')
+local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+local runs = not ended and ARGV[4] == 'run'
+for i = 5, runs and #KEYS or 4 do
+    redis.call('ZREMRANGEBYSCORE', KEYS[i], '-inf', now)
+    if redis.call('ZCARD', KEYS[i]) >= tonumber(ARGV[i]) and not redis.call('ZSCORE', KEYS[i], KEYS[1]) then
+        return {'', 'full', 0}
+    end
+end
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
-local now = redis.call('TIME')
-local epoch = tonumber(now[1]) * 1000 + math.floor(tonumber(now[2]) / 1000)
+for i = 5, runs and #KEYS or 4 do
+    redis.call('ZADD', KEYS[i], now + ARGV[2], KEYS[1])
+    if redis.call('PTTL', KEYS[i]) < tonumber(ARGV[2]) then redis.call('PEXPIRE', KEYS[i], ARGV[2]) end
+end
+local epoch = now
 local last = tonumber(redis.call('GET', KEYS[2]) or '0')
 if epoch <= last then epoch = last + 1 end
 epoch = string.format('%.0f', epoch)
 redis.call('SET', KEYS[2], epoch, 'EX', ARGV[3])
-local ended = redis.call('GET', KEYS[3])
 local attempts = 0
-if not ended and not owner and ARGV[4] == 'run' then
+if runs and not owner then
     attempts = redis.call('INCR', KEYS[4])
     redis.call('EXPIRE', KEYS[4], ARGV[3])
 end
 return {epoch, ended or '', attempts}
 """
+# KEYS: lease, epoch, the job's epoch, Celery's claims, rooms. ARGV: token, milliseconds, epoch, tags.
+# Of a batch that was settled nothing is kept, but of its job the epoch is.
 _RENEW = """
 local owner = redis.call('GET', KEYS[1])
 if owner ~= ARGV[1] then
     if owner then return 'lost' end
     local last = redis.call('GET', KEYS[2])
-    if not last then return 'gone' end
+    if redis.call('EXISTS', KEYS[3]) == 0 then return 'gone' end
     if last ~= ARGV[3] then return 'lost' end
 end
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 local now = redis.call('TIME')
 local seconds = string.format('%.6f', tonumber(now[1]) + tonumber(now[2]) / 1000000)
-for i = 4, #ARGV do redis.call('ZADD', KEYS[3], 'XX', 'GT', seconds, ARGV[i]) end
+for i = 4, #ARGV do redis.call('ZADD', KEYS[4], 'XX', 'GT', seconds, ARGV[i]) end
+for i = 5, #KEYS do
+    redis.call('ZADD', KEYS[i], math.floor(tonumber(seconds) * 1000) + ARGV[2], KEYS[1])
+    if redis.call('PTTL', KEYS[i]) < tonumber(ARGV[2]) then redis.call('PEXPIRE', KEYS[i], ARGV[2]) end
+end
 return 'kept'
 """
+# KEYS: lease, attempts, rooms. ARGV: token, "orderly" or "".
 _RELEASE = """
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 redis.call('DEL', KEYS[1])
+for i = 3, #KEYS do redis.call('ZREM', KEYS[i], KEYS[1]) end
 if ARGV[2] == 'orderly' and tonumber(redis.call('GET', KEYS[2]) or '0') > 0 then
     redis.call('DECR', KEYS[2])
 end
@@ -69,27 +94,49 @@ return 1
 _log = structlog.get_logger(__name__)
 
 
+class NotTaken(StrEnum):
+    """Why a lease was not given."""
+
+    HELD = "another worker has it."
+    FULL = "as many tasks run for its container or its platform as the limits allow."
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """A place for so many runs in all workers.
+
+    Args:
+        name: In Redis.
+        most: Runs, count.
+    """
+
+    name: str
+    most: int
+
+
 @dataclass(slots=True, eq=False)
 class Lease:
     """A lease that was taken; see `Leases`.
 
     Attributes:
-        job: The job's name in Redis.
+        name: Of the job or the batch in Redis.
         token: Ours alone.
         epoch: When it was taken, in milliseconds of the broker's clock.
-        ended: How the job ended before, if it did.
-        attempts: Runs of the job that began and neither ended nor got a file done, this one included.
+        ended: How the job or the batch ended before; empty if it did not.
+        attempts: Runs that began and neither ended nor got a file done, this one included.
+        rooms: Names of the rooms that the run takes a place in.
         tags: Celery's delivery tags of the messages that wait for this run.
         is_lost: Another run has the job, or the broker has lost what it knew of it.
         is_gone: The latter.
     """
 
-    job: str
+    name: str
     token: str
     epoch: int
-    ended: JobStatus | None
+    ended: str
     attempts: int
     sure_until: float
+    rooms: tuple[str, ...] = ()
     tags: set[str] = field(default_factory=set)
     is_lost: bool = False
     is_gone: bool = False
@@ -133,23 +180,32 @@ class Leases:
     def __repr__(self) -> str:
         return f"<Leases of {self._seconds:g} s>"
 
-    async def take(self, job: str, *, to_run: bool = True) -> Lease | None:
-        """Take a job's lease; None if another run has it.
+    async def take(self, name: str, *, rooms: Sequence[Room] = (), to_run: bool = True) -> Lease | NotTaken:
+        """Take the lease of a job or a batch.
 
         Args:
-            job: The job's name in Redis.
-            to_run: Counts as an attempt to bring the job to its end.
+            name: In Redis.
+            rooms: Where there has to be room for the run.
+            to_run: Counts as an attempt to bring it to its end.
         """
         token = secrets.token_hex(16)
         asked_at = asyncio.get_running_loop().time()
+        names = tuple(room.name for room in rooms)
         epoch, ended, attempts = await self._take_script(
-            keys=[f"{job}:{what}" for what in ("lease", "epoch", "end", "attempts")],
-            args=[token, round(self._seconds * 1000), END_KEPT_SECONDS, "run" if to_run else ""],
+            keys=[*(f"{name}:{what}" for what in ("lease", "epoch", "end", "attempts")), *names],
+            args=[
+                token,
+                round(self._seconds * 1000),
+                END_KEPT_SECONDS,
+                "run" if to_run else "",
+                *(room.most for room in rooms),
+            ],
         )
         if not epoch:
-            return None
-        status = JobStatus(ended.split(" ")[0]) if ended else None
-        return Lease(job, token, int(epoch), status, int(attempts), asked_at + self._seconds)
+            return NotTaken.FULL if ended == "full" else NotTaken.HELD
+        taken = names if to_run and not ended else ()
+        sure_until = asked_at + self._seconds
+        return Lease(name, token, int(epoch), ended.split(" ")[0], int(attempts), sure_until, taken)
 
     async def keep(self, lease: Lease, on_lost: Callable[[], None]) -> None:
         """Renew a lease until it is lost; to be cancelled when it is given back."""
@@ -158,7 +214,7 @@ class Leases:
                 await asyncio.sleep(self._seconds / _RENEWALS)
                 await self.renew(lease)
         except Exception:  # noqa: BLE001 - whoever waits to be sure must not wait for ever
-            _log.exception("A lease can't be renewed", job=lease.job)
+            _log.exception("A lease can't be renewed", name=lease.name)
             lease.note("lost", 0)
         on_lost()
 
@@ -166,12 +222,18 @@ class Leases:
         """Renew a lease, and Celery's claims with it; afterwards it is sure, or known to be lost."""
         asked_at = asyncio.get_running_loop().time()
         state = await self._renew_script(
-            keys=[f"{lease.job}:lease", f"{lease.job}:epoch", _UNACKED],
+            keys=[
+                f"{lease.name}:lease",
+                f"{lease.name}:epoch",
+                f"{batch_named(lease.name)[0]}:epoch",
+                _UNACKED,
+                *lease.rooms,
+            ],
             args=[lease.token, round(self._seconds * 1000), lease.epoch, *lease.tags],
         )
         lease.note(str(state), asked_at + self._seconds)
         if lease.is_lost:
-            _log.warning("The lease is lost", job=lease.job, data_lost=lease.is_gone)
+            _log.warning("The lease is lost", name=lease.name, data_lost=lease.is_gone)
 
     async def give_back(self, lease: Lease, *, orderly: bool) -> None:
         """Give a lease back; one that is lost is left alone.
@@ -185,8 +247,8 @@ class Leases:
         try:
             async with asyncio.timeout(_GIVE_BACK_SECONDS):
                 await self._release_script(
-                    keys=[f"{lease.job}:lease", f"{lease.job}:attempts"],
+                    keys=[f"{lease.name}:lease", f"{lease.name}:attempts", *lease.rooms],
                     args=[lease.token, "orderly" if orderly else ""],
                 )
         except TimeoutError:
-            _log.warning("A lease could not be given back, it ends by itself", job=lease.job)
+            _log.warning("A lease could not be given back, it ends by itself", name=lease.name)

@@ -1,12 +1,15 @@
-"""The reconciler: delivers the ends of jobs whose worker died, or let go, before the platform had them."""
+"""The reconciler: delivers the ends of jobs and batches that their workers did not deliver."""
 
 import asyncio
+import json
 from collections import defaultdict
 from collections.abc import Mapping
+from dataclasses import replace
 
 import structlog
 from redis.asyncio import Redis
 
+from worker.jobs.batches import Batches
 from worker.libsafe.errors import (
     JobAddress,
     JobTakenOverError,
@@ -14,7 +17,8 @@ from worker.libsafe.errors import (
     PlatformBusyError,
     TransientLibsafeError,
 )
-from worker.libsafe.outbox import UNDELIVERED, undelivered
+from worker.libsafe.outbox import UNDELIVERED, batch_named, undelivered
+from worker.queueing.app import TASK
 from worker.queueing.dead_letters import DeadLetter, DeadLetters
 from worker.queueing.deliveries import Deliveries
 
@@ -88,7 +92,17 @@ class Reconciler:
             return
         except LibsafeError as error:
             _log.warning("The end of a job can't be delivered", job_id=address.job_id, reason=str(error))
-            letter = DeadLetter(reason=str(error), job_id=address.job_id, job=job)
-            await asyncio.to_thread(self._dead_letters.keep, letter)
+            await self._put_aside(job, address, str(error))
             await self._redis.srem(UNDELIVERED, job)  # type: ignore[misc]  # redis types it for both its clients
         self._not_before.pop(job, None)
+
+    async def _put_aside(self, name: str, address: JobAddress, reason: str) -> None:
+        job, batch = batch_named(name)
+        letter = DeadLetter(reason=reason, task=TASK, job_id=address.job_id, job=job)
+        if not batch:
+            await asyncio.to_thread(self._dead_letters.keep, letter)
+            return
+        document = await Batches(self._redis, job, most_sent=0).document()
+        if document is not None:
+            letter = replace(letter, payload=json.loads(document))
+            await asyncio.to_thread(self._dead_letters.park, letter)

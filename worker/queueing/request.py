@@ -11,6 +11,7 @@ from celery.worker import state
 from celery.worker.request import Request
 
 from worker.jobs.stopping import StopReason
+from worker.libsafe.outbox import JOB_PREFIX
 from worker.libsafe.payload import job_id_in
 from worker.queueing.app import ARGUMENTS_SHOWN
 from worker.queueing.dead_letters import DeadLetter
@@ -137,5 +138,9 @@ class TaskRequest(Request):  # type: ignore[misc]  # Celery has no types
 
 
 def job_id(args: Any) -> str | None:
-    """Find the job's id in a task's arguments, for those who log what became of it."""
-    return job_id_in(args[0]) if args else None
+    """Find the job's id in a task's arguments, a payload or a batch, for those who log what became of it."""
+    document = args[0] if args else None
+    job = document.get("job") if isinstance(document, dict) else None
+    if isinstance(job, str) and job.startswith(JOB_PREFIX):
+        return job.rpartition("/job/")[2]
+    return job_id_in(document)

@@ -8,7 +8,7 @@ wrong clock does no harm.
 It needs Redis or Valkey 6.2 (BLMOVE). kombu's option `global_keyprefix` and `basic_get` are not supported.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import cached_property
 from queue import Empty
 from time import monotonic
@@ -29,6 +29,8 @@ MAX_MESSAGE_BYTES = 2 << 20
 _MOST_REFUSED = 100
 # So many messages are delivered again in one sweep: each costs the worker's loop two round trips.
 _MOST_RESTORED = 1000
+# A wait that is over before it begins: Redis counts milliseconds.
+_NO_WAIT_SECONDS = 0.001
 
 
 class UnreadableMessageError(Exception):
@@ -113,6 +115,7 @@ class Channel(redis_transport.Channel):  # type: ignore[misc]  # kombu has no ty
 
     Attributes:
         handed_over: The message that was taken last.
+        has_place: Tells whether a queue's next message may be taken. A worker's consumer puts its own here.
     """
 
     QoS = QoS
@@ -120,8 +123,9 @@ class Channel(redis_transport.Channel):  # type: ignore[misc]  # kombu has no ty
     handed_over: Taken
 
     def __init__(self, *args: Any, **options: Any) -> None:
+        self.has_place: Callable[[str], bool] = lambda _: True
         self._queues_without_ack: set[str] = set()
-        self._served_list = ""
+        self._has_served = False
         super().__init__(*args, **options)
         # A closed channel forgets its connection; see `_get_pool`.
         self._parameters = self._connparams()
@@ -163,18 +167,18 @@ class Channel(redis_transport.Channel):  # type: ignore[misc]  # kombu has no ty
     def _brpop_start(self, timeout: float | None = None) -> None:
         """Begin to wait for a message; kombu's name, since its poller calls it.
 
-        BLMOVE waits at one list only, so the others are looked at when it ends, after at most a second. A
-        list that has just given a message may well have the next one.
+        BLMOVE waits at one list only, that of the first queue which may be served; the others are looked at
+        when it ends. After a message all are looked at once more without a wait: each may have the next one.
         """
-        lists = [name for name, _ in self._lists()]
-        if not lists:
+        queue = next(filter(self.has_place, self.active_queues), None)
+        if queue is None:
             return
-        waits_at = self._served_list if self._served_list in lists else lists[0]
-        self._served_list = ""
+        waits_at = self._q_for_pri(queue, self.priority_steps[0])
+        seconds = _NO_WAIT_SECONDS if self._has_served else timeout or self.brpop_timeout
+        self._has_served = False
         self._in_poll = self.client.connection
         self._brpop_sent_at = monotonic()
         # The last item moves to where it is.
-        seconds = timeout or self.brpop_timeout
         self.client.connection.send_command("BLMOVE", waits_at, waits_at, "RIGHT", "RIGHT", seconds)
 
     def _brpop_read(self, **options: Any) -> bool:
@@ -207,8 +211,8 @@ class Channel(redis_transport.Channel):  # type: ignore[misc]  # kombu has no ty
         raise NotImplementedError(f"messages of {queue} come by basic_consume only")
 
     def _lists(self) -> list[tuple[str, str]]:
-        """Give each list's name in Redis and its queue, in the order in which they are served."""
-        queues = self._queue_cycle.consume(len(self.active_queues))
+        """Give each list's name in Redis and its queue, in the order in which they may be served."""
+        queues = list(filter(self.has_place, self._queue_cycle.consume(len(self.active_queues))))
         return [(self._q_for_pri(queue, step), queue) for step in self.priority_steps for queue in queues]
 
     def _take(self) -> Taken | None:
@@ -222,8 +226,9 @@ class Channel(redis_transport.Channel):  # type: ignore[misc]  # kombu has no ty
             log_kept(kept, reason.decode())
         if not place:
             return None
-        self._served_list, queue = lists[place - 1]
-        return Taken(queue, self._served_list, raw, tag.decode())
+        self._has_served = True
+        list_name, queue = lists[place - 1]
+        return Taken(queue, list_name, raw, tag.decode())
 
     def _hand_over(self, taken: Taken) -> None:
         self.handed_over = taken
@@ -263,9 +268,15 @@ class Channel(redis_transport.Channel):  # type: ignore[misc]  # kombu has no ty
 
 
 class Transport(redis_transport.Transport):  # type: ignore[misc]  # kombu has no types
-    """kombu's Redis transport with our channel."""
+    """kombu's Redis transport with our channel.
+
+    Attributes:
+        brpop_timeout: Seconds; a message in a list where nobody waits is found after so long. An idle worker
+            asks Redis eight times a second.
+    """
 
     Channel = Channel
+    brpop_timeout = 0.25
 
 
 def _opened(taken: Taken) -> Any:

@@ -16,7 +16,8 @@ from worker.jobs.stopping import Stop
 from worker.local.platform import LocalPlatform
 from worker.local.worker_config import worker_toml
 from worker.queueing.broker import open_broker
-from worker.queueing.deliveries import Deliveries, Verdict
+from worker.queueing.deliveries import Deliveries
+from worker.queueing.fate import Verdict
 from worker.settings import CONFIG_VARIABLE, Settings, load
 
 
@@ -41,7 +42,7 @@ class Bench:
 
     async def handle(self, document: Any, stop: Stop | None = None) -> Verdict:
         """Have a message handled as the task does, and give its fate."""
-        return await self.deliveries.handle(document, "a-delivery-tag", stop or Stop())
+        return await self.deliveries.handle(document, "a-delivery-tag", stop or Stop(), lambda _: None)
 
     def ended(self, job_id: str, verdict: Verdict) -> "Ended":
         """Tell what the platform has of a job."""

@@ -1,6 +1,7 @@
 """What becomes of messages: run, brought back, put aside; and what of their jobs."""
 
 import asyncio
+import json
 from typing import Any
 
 import pytest
@@ -11,8 +12,9 @@ from worker.jobs.stopping import Stop, StopReason
 from worker.libsafe.client import PlatformClient
 from worker.libsafe.errors import NotAuthorizedError, PlatformBusyError, RejectedError
 from worker.libsafe.models import JobStatus
+from worker.queueing.app import QUEUE
 from worker.queueing.dead_letters import DeadLetters
-from worker.queueing.deliveries import Fate
+from worker.queueing.fate import Fate
 from worker.settings import Settings
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -283,7 +285,7 @@ async def test_a_job_over_which_workers_die_is_failed_and_put_aside(bench: Any, 
 async def test_a_broker_that_loses_its_data_costs_a_run_but_no_job(
     bench: Any, redis_of: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The message is gone with the lease: who still knows of the job begins it anew."""
+    """The message is gone with the lease: who still knows of the job puts its payload on the queue anew."""
     hash_object = object_digests.hash_object
     lost = iter([True])
 
@@ -297,8 +299,14 @@ async def test_a_broker_that_loses_its_data_costs_a_run_but_no_job(
     job_id, payload = bench.platform.new_job(file_ids=[await bench.add(b"abc")])
 
     verdict = await bench.handle(payload)
+    async with redis_of(bench.platform) as redis:
+        (message,) = await redis.lrange(QUEUE, 0, -1)
+        await redis.delete(QUEUE)
+    (document,), _, _ = json.loads(json.loads(message)["body"])
+    again = await bench.handle(document)
 
-    assert verdict.fate is Fate.ACKNOWLEDGED
+    assert (verdict.fate, again.fate) == (Fate.LET_GO, Fate.ACKNOWLEDGED)
+    assert document == payload
     assert bench.platform.job(job_id).status == "COMPLETED"
 
 

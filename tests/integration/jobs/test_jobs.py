@@ -104,34 +104,68 @@ async def test_an_unknown_algorithm_fails_the_job_before_the_first_byte(bench: A
 async def test_files_that_cannot_be_hashed_are_told_with_their_reason_and_the_others_go_on(
     bench_with: Any, settings: Settings
 ) -> None:
-    """Each gets a message with id, path and reason; the end is FAILED with a count of each reason."""
+    """Each gets a message with id, path and reason; the end is FAILED with a count of each reason.
+
+    A deleted file is passed over without a word.
+    """
     async with bench_with(changed(settings, "worker", offline_storage_class_ids=("7",))) as bench:
         store, container_id = bench.platform.store, bench.platform.container_id
         good = await bench.add(b"good")
-        folder = store.add_file(container_id, "/folder", size_bytes=0, kind="FOLDER")
         deleted = store.add_file(container_id, "/deleted", size_bytes=1, deleted=True)
         offline = store.add_file(container_id, "/cold", size_bytes=1, storage_class_id="7")
         no_object = store.add_file(container_id, "/no-object", size_bytes=1)
 
-        ended = await bench.run(
-            file_ids=[folder, "999999", deleted, good, offline, no_object], paths=["/nowhere"]
-        )
+        ended = await bench.run(file_ids=["999999", deleted, good, offline, no_object], paths=["/nowhere"])
 
     about = {text.split(" was not hashed")[0]: text for text in ended.texts if "was not hashed" in text}
     assert ended.status == "FAILED"
     assert list(bench.platform.hashes(good)) == ["blake3", "md5", "sha1", "sha256"]
     assert about.keys() == {
-        f"ERROR: File {folder} (/folder)",
         "ERROR: File 999999",
         "ERROR: File /nowhere",
-        f"ERROR: File {deleted} (/deleted)",
-        f"ERROR: File {offline} (/cold)",
+        f"WARNING: File {offline} (/cold)",
         f"ERROR: File {no_object} (/no-object)",
     }
     assert "s3://archive/no-object" in about[f"ERROR: File {no_object} (/no-object)"]
     assert ended.texts[-1].endswith(
-        "6 files not hashed: 1 deleted, 1 folder, 2 no such file, 1 no such object, 1 offline."
+        "3 files not hashed: 2 no such file, 1 no such object; 2 files passed over: 1 deleted, 1 offline."
     )
+
+
+@pytest.mark.parametrize(("offline_is_error", "status"), [(False, "COMPLETED"), (True, "FAILED")])
+async def test_an_offline_file_fails_its_job_only_where_the_settings_say_so(
+    bench_with: Any, settings: Settings, *, offline_is_error: bool, status: str
+) -> None:
+    """An archive keeps whole shelves off-line; they are named and counted all the same."""
+    own = changed(settings, "worker", offline_storage_class_ids=("7",), offline_is_error=offline_is_error)
+    async with bench_with(own) as bench:
+        store, container_id = bench.platform.store, bench.platform.container_id
+        path = f"/cold {offline_is_error}"
+        offline = store.add_file(container_id, path, size_bytes=1, storage_class_id="7")
+
+        ended = await bench.run(file_ids=[offline])
+
+    level, counted = ("ERROR", "not hashed") if offline_is_error else ("WARNING", "passed over")
+    assert ended.status == status
+    assert ended.texts[0].startswith(f"{level}: File {offline} ({path}) was not hashed: its storage class")
+    assert ended.texts[-1].startswith("Hashed 0 files, 0 bytes")
+    assert ended.texts[-1].endswith(f"; 1 file {counted}: 1 offline.")
+
+
+async def test_a_folder_that_is_named_means_what_is_under_it(bench: Any) -> None:
+    """All of it, and each file once; nothing is said of the folder itself."""
+    store, container_id = bench.platform.store, bench.platform.container_id
+    under = await bench.add(b"under", "under.bin")
+    folder_path = store.file(under).fullpath.rpartition("/")[0]
+    folder = store.add_file(container_id, folder_path, size_bytes=0, kind="FOLDER")
+    beside = await bench.add(b"beside", "beside.bin")
+
+    ended = await bench.run(file_ids=[folder, under])
+
+    assert ended.status == "COMPLETED"
+    assert ended.texts[-1].startswith("Hashed 1 file, 5 bytes")
+    assert "sha256" in bench.platform.hashes(under)
+    assert bench.platform.hashes(beside) == {}
 
 
 async def test_an_object_that_changes_while_it_is_read_fails_and_gets_no_digest(
@@ -160,15 +194,15 @@ async def test_an_object_that_changes_while_it_is_read_fails_and_gets_no_digest(
 @pytest.mark.parametrize(
     ("s3_code", "counted"),
     [
-        ("AccessDenied", "1 access denied"),
-        ("InvalidObjectState", "1 offline"),
-        ("ExpiredToken", "1 credentials expired"),
+        ("AccessDenied", "not hashed: 1 access denied"),
+        ("InvalidObjectState", "passed over: 1 offline"),
+        ("ExpiredToken", "not hashed: 1 credentials expired"),
     ],
 )
 async def test_what_s3_refuses_is_counted_by_its_reason(
     bench_with: Any, settings: Settings, s3_code: str, counted: str
 ) -> None:
-    """Access denied, cold storage and stale credentials are told apart."""
+    """Access denied, cold storage and stale credentials are told apart; the cold is no error."""
 
     async def refuse(_: web.Request) -> web.Response:
         body = f"<Error><Code>{s3_code}</Code><Message>no</Message></Error>"
@@ -184,8 +218,8 @@ async def test_what_s3_refuses_is_counted_by_its_reason(
         file_id = await bench.add(b"x")
         ended = await bench.run(file_ids=[file_id])
 
-    assert ended.status == "FAILED"
-    assert ended.texts[-1].endswith(f"1 file not hashed: {counted}.")
+    assert ended.status == ("COMPLETED" if "passed over" in counted else "FAILED")
+    assert ended.texts[-1].endswith(f"; 1 file {counted}.")
 
 
 async def test_a_storage_without_credentials_is_said_to_have_none(
@@ -269,7 +303,7 @@ async def test_a_bug_outside_any_file_ends_the_job_failed(
     def broken(*_: Any) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(run, "plan", broken)
+    monkeypatch.setattr(run, "Plan", broken)
     ended = await bench.run()
 
     assert ended.status == "FAILED"

@@ -15,12 +15,6 @@ from worker.local.broker import Broker
 from worker.queueing.app import QUEUE
 
 
-def cut_connections(client: Any) -> None:
-    """Close every connection to the broker but this one, at its side."""
-    client.client_kill_filter(_type="normal", skipme=True)
-    client.client_kill_filter(_type="pubsub", skipme=True)
-
-
 def taken(queue: ToyQueue) -> dict[str, Any]:
     """Give the messages that are noted as taken, by their tags."""
     return {tag.decode(): json.loads(entry) for tag, entry in queue.redis.hgetall("unacked").items()}
@@ -82,7 +76,7 @@ def test_cut_connections_leave_running_tasks_alone(queue: ToyQueue) -> None:
     queue.wait_for("begin a", "begin b")
 
     for _ in range(6):
-        cut_connections(queue.redis)
+        queue.cut_connections()
         until(queue.is_answering)
     queue.send("c")
     queue.let_end()
@@ -111,7 +105,7 @@ def test_cut_connections_lose_no_message_of_many(queue: ToyQueue) -> None:
 
     sending.start()
     while sending.is_alive():
-        cut_connections(queue.redis)
+        queue.cut_connections()
         sending.join(timeout=0.3)
 
     queue.wait_for(*(f"end {name}" for name in names))
@@ -142,7 +136,7 @@ def test_a_running_task_can_be_terminated_after_its_connection_was_cut(queue: To
     queue.start_worker("-c", "1")
     task_id = queue.send("a", "hold")
     queue.wait_for("begin a")
-    cut_connections(queue.redis)
+    queue.cut_connections()
     until(lambda: queue.logs().count("Connected to") == 2)
     until(queue.is_answering)
     queue.terminate(task_id)

@@ -7,7 +7,7 @@ import pytest
 
 from tests.support.toy_queue import ToyQueue, envelope, until
 from worker.queueing.app import TASK
-from worker.queueing.deliveries import Fate
+from worker.queueing.fate import Fate
 
 DAY = 24 * 3600
 

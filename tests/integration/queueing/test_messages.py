@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.support.toy_queue import ToyQueue, envelope, until
-from worker.queueing.app import TASK
+from worker.queueing.app import BATCH_QUEUE, BATCH_TASK, TASK
 from worker.queueing.dead_letters import DEAD
 
 KEY = "a-key-that-nobody-may-see"
@@ -101,8 +101,50 @@ def test_a_letter_tells_what_can_be_told(queue: ToyQueue) -> None:
     ]
 
 
+JOB = "hash-worker:job:https://go.example.org/job/7"
+
+
 @pytest.mark.parametrize(
-    "message",
+    "arguments",
+    [
+        [],
+        [3],
+        [{}],
+        [{"job": JOB}],
+        [{"job": JOB, "batch": -1}],
+        [{"job": JOB, "batch": "3"}],
+        [{"job": JOB, "batch": True}],
+        [{"job": 7, "batch": 3}],
+        [{"job": JOB, "batch": 3}] * 2,
+    ],
+    ids=json.dumps,
+)
+def test_a_message_of_no_batch_becomes_a_dead_letter(queue: ToyQueue, arguments: list[Any]) -> None:
+    """One that has the job's name and the batch's number is run."""
+    queue.start_worker("-c", "1")
+    headers = {"task": BATCH_TASK, "id": "a-task"}
+
+    queue.send_raw(envelope([arguments, {}, {}], headers=headers), BATCH_QUEUE)
+    queue.send_batch("good")
+    queue.wait_for("end good")
+
+    (letter,) = queue.dead.letters()
+    assert (letter.reason, letter.task) == ("Its arguments are not exactly one batch.", BATCH_TASK)
+    assert queue.told() == ["begin good", "end good"]
+
+
+def test_a_letter_of_a_batch_tells_its_job(queue: ToyQueue) -> None:
+    """By the platform's id, as that of a payload does."""
+    queue.start_worker("-c", "1")
+
+    queue.send_batch("a", "break")
+
+    (letter,) = until(queue.dead.letters)
+    assert (letter.task, letter.job_id) == (BATCH_TASK, "7")
+
+
+@pytest.mark.parametrize(
+    "raw",
     [
         envelope(ARGUMENTS),
         envelope({"args": ARGUMENTS[0], "kwargs": {}}),
@@ -110,11 +152,11 @@ def test_a_letter_tells_what_can_be_told(queue: ToyQueue) -> None:
     ],
     ids=["protocol 2", "hybrid", "protocol 1"],
 )
-def test_a_strangers_message_is_run(queue: ToyQueue, message: dict[str, Any]) -> None:
+def test_a_strangers_message_is_run(queue: ToyQueue, raw: dict[str, Any]) -> None:
     """In every form that Celery knows."""
     queue.start_worker("-c", "1")
 
-    queue.send_raw(message)
+    queue.send_raw(raw)
 
     queue.wait_for("end a")
     queue.wait_until_acknowledged()

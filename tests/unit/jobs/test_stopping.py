@@ -66,18 +66,3 @@ async def test_a_cancellation_from_elsewhere_goes_on() -> None:
 
     with pytest.raises(asyncio.CancelledError):
         await task
-
-
-@pytest.mark.parametrize(
-    ("reason", "left"), [(StopReason.LEASE_LOST, None), (StopReason.REVOKED, StopReason.REVOKED)]
-)
-async def test_a_run_that_begins_anew_forgets_a_lost_lease_only(
-    reason: StopReason, left: StopReason | None
-) -> None:
-    """Who terminated the job wants it terminated."""
-    stop = Stop()
-    stop.request(reason)
-
-    stop.renew()
-
-    assert stop.reason is left

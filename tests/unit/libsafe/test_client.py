@@ -344,11 +344,14 @@ def _record(number: int) -> dict[str, object]:
     }
 
 
-@pytest.mark.parametrize(("files", "pages"), [(0, 1), (1, 1), (2, 1), (3, 2), (4, 2), (6, 3), (7, 3)])
+@pytest.mark.parametrize(
+    ("files", "sizes"),
+    [(0, []), (1, [1]), (2, [2]), (3, [3]), (4, [3, 1]), (6, [3, 3]), (7, [3, 3, 1])],
+)
 async def test_a_containers_files_come_page_by_page(
-    serve: Serve, http: aiohttp.ClientSession, files: int, pages: int
+    serve: Serve, http: aiohttp.ClientSession, files: int, sizes: list[int]
 ) -> None:
-    """A page that is not full is the last; a full one is followed by another, if by an empty one."""
+    """The list ends with an empty page: one that is not full may be all that the platform gives at a time."""
     asked: list[dict[str, str]] = []
 
     async def handler(request: web.Request) -> web.Response:
@@ -357,10 +360,42 @@ async def test_a_containers_files_come_page_by_page(
         return _good([_record(number) for number in range(1, files + 1) if number > after][:3])
 
     client = _client(await serve(handler), http)
-    ids = [record.id async for record in client.container_files("1", page_files=3)]
+    pages = [page async for page in client.container_pages("1", page_files=3)]
 
-    assert ids == [str(number) for number in range(1, files + 1)]
-    assert asked == [{"limit": "3", **({"after": str(3 * page)} if page else {})} for page in range(pages)]
+    assert [record.id for page in pages for record in page] == [str(n) for n in range(1, files + 1)]
+    assert [len(page) for page in pages] == sizes
+    last_ids = ["0", *(page[-1].id for page in pages)]
+    assert asked == [{"limit": "3", **({"after": id_} if id_ != "0" else {})} for id_ in last_ids]
+
+
+async def test_a_list_is_gone_on_with_behind_any_id(serve: Serve, http: aiohttp.ClientSession) -> None:
+    """Whoever kept the cursor does not begin anew."""
+    asked: list[dict[str, str]] = []
+
+    async def handler(request: web.Request) -> web.Response:
+        asked.append(dict(request.query))
+        return _good([_record(6)] if request.query["after"] == "5" else [])
+
+    client = _client(await serve(handler), http)
+    pages = [page async for page in client.container_pages("1", after="5", page_files=2)]
+
+    assert asked == [{"limit": "2", "after": "5"}, {"limit": "2", "after": "6"}]
+    assert [[record.id for record in page] for page in pages] == [["6"]]
+
+
+async def test_a_platform_that_gives_its_whole_list_whatever_it_is_asked_is_understood(
+    serve: Serve, http: aiohttp.ClientSession
+) -> None:
+    """It has no pages; all of it fits into one."""
+
+    async def handler(request: web.Request) -> web.Response:
+        return _good([_record(1), _record(2)])
+
+    client = _client(await serve(handler), http)
+
+    pages = [page async for page in client.container_pages("1", page_files=3)]
+
+    assert [[record.id for record in page] for page in pages] == [["1", "2"]]
 
 
 async def test_a_list_that_does_not_move_on_is_a_wrong_answer(
@@ -374,7 +409,7 @@ async def test_a_list_that_does_not_move_on_is_a_wrong_answer(
     client = _client(await serve(handler), http)
 
     with pytest.raises(WrongAnswerError, match="does not move on"):
-        _ = [record async for record in client.container_files("1", page_files=1)]
+        _ = [page async for page in client.container_pages("1", page_files=1)]
 
 
 async def test_a_cancelled_call_is_cancelled_and_leaves_no_connection(

@@ -9,25 +9,39 @@ from redis.asyncio import Redis
 
 from worker.libsafe.errors import JobAddress, JobTakenOverError
 from worker.libsafe.models import JobStatus
-from worker.libsafe.outbox import UNDELIVERED, Entry, Outbox, Refusals, job_name, undelivered
-from worker.libsafe.reports import HashReport, MessageReport, StatusReport
+from worker.libsafe.outbox import (
+    END_KEPT_SECONDS,
+    UNDELIVERED,
+    Entry,
+    FileDone,
+    Outbox,
+    Refusals,
+    batch_name,
+    batch_named,
+    job_name,
+    undelivered,
+)
+from worker.libsafe.reports import EndOfBatch, HashReport, MessageReport, StatusReport
 from worker.queueing.lease import Lease, Leases
 
 ADDRESS = JobAddress("http://platform", SecretStr("key-of-299"), "299")
 JOB = job_name(ADDRESS)
+BATCH = batch_name(JOB, 7)
 END = (MessageReport("summary"), StatusReport(JobStatus.COMPLETED))
+DONE = FileDone("7", "hashed", 3)
 
 
-async def taken(redis: Redis, seconds: float = 60) -> Lease:
-    """Take the job's lease."""
-    lease = await Leases(redis, seconds).take(JOB)
-    assert lease is not None
-    return lease
+async def opened(redis: Redis, name: str = JOB) -> Outbox:
+    """Take the lease of the job, or of a batch, and open its outbox."""
+    lease = await Leases(redis, 60).take(name)
+    assert isinstance(lease, Lease)
+    return Outbox(redis, name, ADDRESS, lease)
 
 
-async def opened(redis: Redis) -> Outbox:
-    """Take the job's lease and open its outbox."""
-    return Outbox(redis, JOB, ADDRESS, await taken(redis))
+async def ledger(redis: Redis) -> dict[str, str]:
+    """Give what the job's ledger holds."""
+    fields: dict[str, str] = await redis.hgetall(f"{JOB}:ledger")  # type: ignore[misc]  # redis types it for both its clients
+    return fields
 
 
 async def test_what_was_put_is_there_for_another_run_in_order(redis: Redis) -> None:
@@ -73,24 +87,62 @@ async def test_a_write_that_is_repeated_is_kept_once(redis: Redis) -> None:
     """Its answer may have been lost on the way; the end is no exception."""
     outbox = await opened(redis)
     for reports in ((MessageReport("a"),), END):
-        await outbox.put(*reports, file="7", outcome="{}")
+        await outbox.put(*reports, done=DONE)
         again = Outbox(redis, JOB, ADDRESS, outbox.fence)
         again._count = outbox._count - 1
 
-        await again.put(*reports, file="7", outcome="{}")
+        await again.put(*reports, done=DONE)
 
     assert [entry.reports for entry in await outbox.entries()] == [(MessageReport("a"),), END]
+    assert (await ledger(redis))["done_files"] == "1"
 
 
-async def test_files_that_are_done_are_told_with_what_they_came_to(redis: Redis) -> None:
-    """The next run need not read them; and a run that gets a file done is no attempt that came to nothing."""
+async def test_files_that_are_done_are_known_to_the_next_run(redis: Redis) -> None:
+    """It need not read them; and a run that gets a file done is no attempt that came to nothing."""
     outbox = await opened(redis)
 
-    await outbox.put(MessageReport("a"), file="7", outcome='{"size_bytes": 3}')
+    await outbox.put(MessageReport("a"), done=DONE)
     await outbox.put(MessageReport("b"))
 
-    assert await outbox.files() == {"7": '{"size_bytes": 3}'}
+    assert await outbox.files() == {"7"}
     assert await redis.get(f"{JOB}:attempts") is None
+
+
+@pytest.mark.parametrize("name", [JOB, BATCH], ids=["job", "batch"])
+async def test_what_a_file_came_to_is_counted_in_the_jobs_ledger_once(redis: Redis, name: str) -> None:
+    """With its reports, in one script: whatever dies, the one is not there without the other."""
+    outbox = await opened(redis, name)
+    for done in (
+        FileDone("1", "hashed", 10),
+        FileDone("2", "hashed", 0),
+        FileDone("3", "not_hashed", 5, "no_such_object"),
+        FileDone("path:/a b", "not_hashed", 0, "no_such_object"),
+        FileDone("4", "passed_over", 7, "offline"),
+    ):
+        await outbox.put(MessageReport("a"), done=done)
+        await outbox.put(MessageReport("another run puts it"), done=done)
+
+    counted = await ledger(redis)
+
+    assert counted == {
+        "done_files": "5",
+        "done_bytes": "22",
+        "hashed_files": "2",
+        "hashed_bytes": "10",
+        "not_hashed:no_such_object": "2",
+        "passed_over:offline": "1",
+    }
+
+
+async def test_a_file_of_which_nothing_was_kept_is_not_counted(redis: Redis) -> None:
+    """Who has lost the lease counts nothing."""
+    outbox = await opened(redis)
+    await redis.set(f"{JOB}:lease", "another's")
+
+    with pytest.raises(JobTakenOverError):
+        await outbox.put(MessageReport("a"), done=DONE)
+
+    assert await ledger(redis) == {}
 
 
 async def test_accepted_entries_are_gone_and_twice_is_fine(redis: Redis) -> None:
@@ -155,7 +207,7 @@ async def test_a_lease_that_ran_out_unseen_is_renewed_before_anything_is_kept(re
     """The broker was away for long; nobody has taken the job meanwhile."""
     leases = Leases(redis, 0.2)
     lease = await leases.take(JOB)
-    assert lease is not None
+    assert isinstance(lease, Lease)
     outbox = Outbox(redis, JOB, ADDRESS, lease)
     await redis.delete(f"{JOB}:lease")
     lease.sure_until = 0
@@ -169,7 +221,7 @@ async def test_a_lease_that_ran_out_unseen_is_renewed_before_anything_is_kept(re
 async def test_an_undelivered_end_is_found_with_its_address_until_it_is_cleared(redis: Redis) -> None:
     """Whoever delivers it needs the key; afterwards only the end itself is remembered."""
     outbox = await opened(redis)
-    entry = await outbox.put(MessageReport("a"), file="7", outcome="{}")
+    entry = await outbox.put(MessageReport("a"), done=DONE)
     assert await undelivered(redis) == {}
     end = await outbox.put(*END)
 
@@ -180,19 +232,135 @@ async def test_an_undelivered_end_is_found_with_its_address_until_it_is_cleared(
     assert await outbox.clear()
     assert not await redis.sismember(UNDELIVERED, JOB)  # type: ignore[misc]  # redis types it for both its clients
     left = {name: await redis.ttl(name) for name in await redis.keys()}
-    assert left.keys() == {f"{JOB}:lease", f"{JOB}:epoch", f"{JOB}:end"}
-    assert all(0 < seconds <= 30 * 24 * 3600 for seconds in left.values())
-    assert "key-of-299" not in json.dumps([await redis.get(name) for name in left])
+    assert left.keys() == {f"{JOB}:lease", f"{JOB}:epoch", f"{JOB}:end", f"{JOB}:ledger"}
+    assert all(0 < seconds <= END_KEPT_SECONDS for seconds in left.values())
+    kept = [await redis.get(name) for name in left.keys() - {f"{JOB}:ledger"}]
+    assert "key-of-299" not in json.dumps([kept, await ledger(redis)])
 
 
-async def test_a_job_that_is_left_leaves_nothing(redis: Redis) -> None:
+async def test_the_ledger_tells_how_a_job_ended_after_it_was_cleared(redis: Redis) -> None:
+    """For whoever asks; the counts stay as they are."""
+    outbox = await opened(redis)
+    await outbox.put(MessageReport("a"), done=DONE)
+    await outbox.put(*END)
+    for entry in await outbox.entries():
+        await outbox.accept(entry)
+
+    assert await outbox.clear()
+
+    kept = await ledger(redis)
+    assert (kept["over"], kept["done_files"]) == ("COMPLETED", "1")
+    assert float(kept["over_at"]) > 0
+
+
+async def test_the_ledger_of_a_job_of_which_a_report_was_refused_says_failed(redis: Redis) -> None:
+    """As the platform is told then, whatever end was put."""
+    outbox = await opened(redis)
+    entry = await outbox.put(MessageReport("a"))
+    await outbox.accept(entry, [(0, MessageReport("refused"))])
+    await outbox.accept(await outbox.put(*END))
+
+    await outbox.clear()
+    await outbox.clear()
+
+    assert (await ledger(redis))["over"] == "FAILED"
+
+
+async def test_a_job_that_is_left_leaves_its_ledger_alone(redis: Redis) -> None:
     """The platform has ended or deleted it; nobody is to be told anything."""
     outbox = await opened(redis)
-    await outbox.put(MessageReport("a"), file="7", outcome="{}")
+    await outbox.put(MessageReport("a"), done=DONE)
 
     await outbox.discard()
 
-    assert set(await redis.keys()) == {f"{JOB}:lease", f"{JOB}:epoch"}
+    assert set(await redis.keys()) == {f"{JOB}:lease", f"{JOB}:epoch", f"{JOB}:ledger"}
+    assert (await ledger(redis))["over"] == "LEFT"
+
+
+async def test_a_job_that_another_run_has_is_not_discarded(redis: Redis) -> None:
+    """The other one may still have much to tell."""
+    outbox = await opened(redis)
+    entry = await outbox.put(MessageReport("a"), done=DONE)
+    await redis.set(f"{JOB}:lease", "another's")
+
+    await outbox.discard()
+
+    assert await outbox.entries() == [entry]
+    assert "over" not in await ledger(redis)
+
+
+@pytest.mark.parametrize(
+    ("end", "remembered"),
+    [(EndOfBatch(7, is_broken=False), "done"), (EndOfBatch(7, is_broken=True), "broken")],
+)
+async def test_the_end_of_a_batch_closes_its_outbox_and_is_found_undelivered(
+    redis: Redis, end: EndOfBatch, remembered: str
+) -> None:
+    """Whoever takes the batch next finds how it ended, and delivers it to the job's platform."""
+    outbox = await opened(redis, BATCH)
+
+    entry = await outbox.put(MessageReport("why"), end)
+
+    assert entry.is_end
+    assert outbox.is_ended
+    assert await undelivered(redis) == {BATCH: ADDRESS}
+    with pytest.raises(JobTakenOverError):
+        await outbox.put(MessageReport("late"))
+    await redis.delete(f"{BATCH}:lease")
+    later = await Leases(redis, 60).take(BATCH)
+    assert isinstance(later, Lease)
+    assert (later.ended, later.attempts) == (remembered, 0)
+
+
+async def test_refusals_of_batches_are_gathered_for_the_jobs_end_in_their_order(redis: Redis) -> None:
+    """The job's end tells them, batch after batch, the tenth after the ninth."""
+    for number in (10, 9):
+        outbox = await opened(redis, batch_name(JOB, number))
+        for count in (1, 2):
+            entry = await outbox.put(MessageReport("a"))
+            await outbox.accept(entry, [(0, MessageReport(f"{number}.{count}"))])
+
+    found = await (await opened(redis)).refusals()
+
+    assert found == Refusals(4, tuple(map(MessageReport, ("9.1", "9.2", "10.1", "10.2"))))
+
+
+async def test_what_a_batch_has_not_told_can_be_forgotten(redis: Redis) -> None:
+    """The platform has ended its job; the job's own outbox stays."""
+    own, of_batch = await opened(redis), await opened(redis, BATCH)
+    entry = await own.put(MessageReport("a"))
+    await of_batch.put(MessageReport("b"))
+
+    await of_batch.forget()
+
+    assert await of_batch.is_empty()
+    assert await own.entries() == [entry]
+
+
+@pytest.mark.parametrize("address", ["http://platform", "http://platform:8080/under/batch:7:x"])
+@pytest.mark.parametrize("batch", [1, 10, 123_456])
+def test_a_batchs_name_tells_its_job_and_its_number(address: str, batch: int) -> None:
+    """Whatever the job's address looks like."""
+    job = job_name(JobAddress(address, SecretStr("k"), "7:8"))
+
+    assert batch_named(batch_name(job, batch)) == (job, batch)
+    assert batch_named(job) == (job, 0)
+
+
+async def test_the_outboxes_of_a_job_give_their_entries_different_scopes(redis: Redis) -> None:
+    """Under the key of another report a platform would pass a report over."""
+    outboxes = [await opened(redis, name) for name in (JOB, BATCH, batch_name(JOB, 8))]
+
+    assert [outbox.scope for outbox in outboxes] == ["299", "299.7", "299.8"]
+
+
+async def test_an_outbox_shows_no_key(redis: Redis) -> None:
+    """Its repr goes into logs; its head, which holds the key, goes into the broker only."""
+    outbox = await opened(redis)
+    await outbox.put(MessageReport("a"), done=DONE)
+
+    assert repr(outbox) == f"<Outbox of {JOB}, 1 entries put>"
+    assert json.loads(outbox.head) == {"api_url": "http://platform", "key": "key-of-299", "job_id": "299"}
 
 
 def test_two_platforms_may_have_the_same_job_id() -> None:

@@ -248,10 +248,10 @@ def test_every_fault_is_listed_at_once() -> None:
                     "user": {"id": 1.5},
                     "files": {"ids": [None], "paths": ["/", 1]},
                     "job": {},
-                    "trigger": {"type": 1},
+                    "trigger": {"type": 1, "regex": "("},
                     "function": {"key": {}},
                 },
-                "function_params": {"algorithms": 5},
+                "function_params": {"algorithms": 5, "include": 5, "exclude": [5]},
             }
         )
 
@@ -266,9 +266,12 @@ def test_every_fault_is_listed_at_once() -> None:
         "function_data.files.paths[1]",
         "function_data.job.id",
         "function_data.trigger.type",
+        "function_data.trigger.regex",
         "function_data.function.key",
         "function_data.container.id",
         "function_params.algorithms",
+        "function_params.include",
+        "function_params.exclude",
     ]
     assert str(caught.value).splitlines()[1:] == [f"  {fault}" for fault in faults]
 
@@ -333,6 +336,33 @@ def test_algorithms_are_a_list_or_one_text(value: object, names: tuple[str, ...]
     assert Payload.parse(_document(function_params={"algorithms": value})).algorithms == names
 
 
+def test_the_globs_are_read_from_the_parameters() -> None:
+    """A parameter of a function is often but one text field."""
+    payload = Payload.parse(_document(function_params={"include": "*.tif\n*.jpg", "exclude": ["/old/*"]}))
+
+    assert payload.include == ("*.tif", "*.jpg")
+    assert payload.exclude == ("/old/*",)
+
+
+def test_without_globs_there_are_none() -> None:
+    """Then every file is included."""
+    payload = Payload.parse(_document())
+
+    assert (payload.include, payload.exclude) == ((), ())
+
+
+def test_faults_of_patterns_are_listed_beside_one_another() -> None:
+    """Each with its place, and without its value."""
+    params = {"include": {"*.tif": 1}, "exclude": ["x" * 1025]}
+    faults = _faults(_document(function_data__trigger={"regex": "a(b"}, function_params=params))
+
+    assert faults == {
+        "function_data.trigger.regex": "is no regular expression; look at its character 4",
+        "function_params.include": "must be a list of globs, or one text with a glob on each line",
+        "function_params.exclude": "has a glob of more than 1024 characters",
+    }
+
+
 @pytest.mark.parametrize("value", [5, True, {}, {"md5": 1}, [5], ["md5", ""], [" "], [None], [["md5"]]])
 def test_algorithms_in_another_form_are_a_fault(value: object) -> None:
     """What is not understood is not passed over."""
@@ -374,7 +404,8 @@ def test_no_key_shows_in_a_payload() -> None:
     "text",
     [
         json.dumps(_document(function_data=5)),
-        json.dumps(_document(function_params={"algorithms": [USER_KEY, 5]})),
+        json.dumps(_document(function_params={"algorithms": [USER_KEY, 5], "include": [USER_KEY, 5]})),
+        json.dumps(_document(function_data__trigger={"regex": f"(?P<{USER_KEY}>a){ROOT_KEY}("})),
         json.dumps(_document(api__url=f"ftp://{USER_KEY}@h/{ROOT_KEY}?{USER_KEY}")),
         json.dumps(_document())[:-1],
         json.dumps(_document()) + "\ud800",
@@ -411,8 +442,10 @@ _PATHS = (
     ("function_data", "files", "ids"),
     ("function_data", "files", "paths"),
     ("function_data", "trigger", "type"),
+    ("function_data", "trigger", "regex"),
     ("function_params",),
     ("function_params", "algorithms"),
+    ("function_params", "include"),
 )
 
 

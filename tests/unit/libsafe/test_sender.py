@@ -18,14 +18,22 @@ from worker.libsafe.errors import (
     RejectedError,
 )
 from worker.libsafe.models import JobStatus
-from worker.libsafe.outbox import Outbox, Refusals, job_name
-from worker.libsafe.reports import HashReport, MessageReport, ReportPolicy, StatusReport
+from worker.libsafe.outbox import FileDone, Outbox, Refusals, batch_name, job_name
+from worker.libsafe.reports import (
+    EndOfBatch,
+    HashReport,
+    MessageReport,
+    Report,
+    ReportPolicy,
+    StatusReport,
+)
 from worker.libsafe.routes import Routes
 from worker.libsafe.sender import ReportSender
 from worker.queueing.lease import Lease, Leases
 
 ADDRESS = JobAddress("http://platform", SecretStr("k"), "299")
 JOB = job_name(ADDRESS)
+BATCH = batch_name(JOB, 7)
 END = (MessageReport("summary"), StatusReport(JobStatus.COMPLETED))
 Serve = Callable[[Callable[[web.Request], Awaitable[web.StreamResponse]]], Awaitable[str]]
 
@@ -75,8 +83,16 @@ def platform() -> _Platform:
 async def outbox(redis: Redis) -> Outbox:
     """Take the lease of job 299 and open its outbox."""
     lease = await Leases(redis, 60).take(JOB)
-    assert lease is not None
+    assert isinstance(lease, Lease)
     return Outbox(redis, JOB, ADDRESS, lease)
+
+
+@pytest.fixture
+async def outbox_of_batch(redis: Redis) -> Outbox:
+    """Take the lease of one of its batches and open that one's outbox."""
+    lease = await Leases(redis, 60).take(BATCH)
+    assert isinstance(lease, Lease)
+    return Outbox(redis, BATCH, ADDRESS, lease)
 
 
 @pytest.fixture
@@ -101,13 +117,16 @@ async def test_one_puts_reports_arrive_in_order_with_a_key_each(
     platform: _Platform, make_sender: Callable[..., ReportSender], outbox: Outbox
 ) -> None:
     """A file's messages stay together as the user expects them."""
+    reports: list[Report] = [*_messages("a", "b"), HashReport("7", "md5", "00ff"), MessageReport("c")]
+
     async with make_sender() as sender:
-        await sender.put(*_messages("a", "b"), HashReport("7", "md5", "00ff"), MessageReport("c"))
+        await sender.put(*reports, done=FileDone("7", "hashed", 3))
         await sender.finish()
 
     assert platform.told == ["a", "b", "00ff", "c"]
     assert platform.keys == [f"299:{outbox.fence.epoch}-1:{place}" for place in range(4)]
     assert await outbox.entries() == []
+    assert await outbox.files() == {"7"}
 
 
 async def test_no_two_reports_have_the_same_key(
@@ -217,6 +236,48 @@ async def test_nothing_is_put_after_the_end(
         await sender.finish()
 
     assert platform.told == ["summary", "COMPLETED"]
+
+
+async def test_of_a_batchs_end_the_platform_hears_what_was_said_with_it_and_nothing_else(
+    platform: _Platform, make_sender: Callable[..., ReportSender], outbox_of_batch: Outbox
+) -> None:
+    """It knows of no batches; but why one was broken off has to be told, after all that came before."""
+    release = platform.held["before"] = asyncio.Event()
+
+    async with make_sender(outbox=outbox_of_batch) as sender:
+        await sender.put(MessageReport("before"))
+        await sender.put(MessageReport("why"), EndOfBatch(7, is_broken=True))
+        await platform.has_been_told(1)
+        assert platform.told == ["before"]
+        release.set()
+        assert await sender.finish() is None
+
+    assert platform.told == ["before", "why"]
+    epoch = outbox_of_batch.fence.epoch
+    assert platform.keys == [f"299.7:{epoch}-1:0", f"299.7:{epoch}-2:0"]
+    assert await outbox_of_batch.is_empty()
+
+
+async def test_a_hash_that_was_refused_in_a_batch_is_told_at_the_jobs_end(
+    platform: _Platform,
+    make_sender: Callable[..., ReportSender],
+    outbox: Outbox,
+    outbox_of_batch: Outbox,
+) -> None:
+    """The batch itself ends as if nothing had been; the job is not COMPLETED."""
+    platform.answers["00ff"] = 409
+    async with make_sender(outbox=outbox_of_batch) as of_batch:
+        await of_batch.put(HashReport("8", "md5", "00ff"), done=FileDone("8", "hashed", 3))
+        await of_batch.put(EndOfBatch(7, is_broken=False))
+        assert await of_batch.finish() is None
+    assert platform.told == ["00ff"]
+
+    async with make_sender(outbox=outbox) as of_job:
+        await of_job.put(*END)
+        assert await of_job.finish() is JobStatus.FAILED
+
+    assert platform.told[1].startswith("ERROR: The md5 hash of file 8 was not stored: ")
+    assert platform.told[2:] == ["summary The platform refused 1 report.", "FAILED"]
 
 
 async def test_put_waits_while_the_queue_is_full(

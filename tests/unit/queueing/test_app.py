@@ -2,7 +2,7 @@
 
 import pytest
 
-from worker.queueing.app import ARGUMENTS_SHOWN, QUEUE, TASK, make_app
+from worker.queueing.app import ARGUMENTS_SHOWN, BATCH_QUEUE, QUEUE, TASK, make_app
 
 KEY = "a-key-that-nobody-may-see"
 
@@ -40,6 +40,22 @@ def test_no_message_is_acknowledged_early_or_hoarded() -> None:
     assert options["visibility_timeout"] == 7
     assert options["unacked_restore_interval"] == 0.5
     assert options["unacked_restore_throttle"] == 1
+
+
+def test_a_worker_consumes_both_queues_and_waits_at_that_of_payloads() -> None:
+    """The first one is where the transport waits; what names no queue is a payload's."""
+    app = make_app("redis://127.0.0.1:1/0")
+
+    assert list(app.amqp.queues.consume_from) == [QUEUE, BATCH_QUEUE]
+    assert app.amqp.router.route({}, TASK)["queue"].name == QUEUE
+
+
+@pytest.mark.parametrize(
+    ("batches_at_once", "places"), [(None, {}), (0, {BATCH_QUEUE: 0}), (3, {BATCH_QUEUE: 3})]
+)
+def test_only_batches_have_a_limit(batches_at_once: int | None, places: dict[str, int]) -> None:
+    """And only if there is one: who sends messages takes none."""
+    assert make_app("redis://127.0.0.1:1/0", batches_at_once=batches_at_once).places == places
 
 
 @pytest.mark.parametrize("scheme", ["redis", "rediss"])

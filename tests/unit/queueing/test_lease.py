@@ -1,21 +1,30 @@
 """Leases in a real broker: one run has a job, and knows when it has it no more."""
 
 import asyncio
+from collections.abc import Sequence
 
 import pytest
 from redis.asyncio import Redis
 
 from worker.libsafe.errors import JobTakenOverError
-from worker.queueing.lease import Lease, Leases
+from worker.libsafe.outbox import batch_name
+from worker.queueing.lease import Lease, Leases, NotTaken, Room
 
 JOB = "hash-worker:job:http://platform/job/299"
+CONTAINER, PLATFORM = Room("hash-worker:room:a/container/1", 2), Room("hash-worker:room:a", 3)
+BOTH = [PLATFORM, CONTAINER]
 
 
-async def taken(leases: Leases, **options: bool) -> Lease:
-    """Take the lease, which is free."""
-    lease = await leases.take(JOB, **options)
-    assert lease is not None
+async def taken(leases: Leases, name: str = JOB, *, rooms: Sequence[Room] = (), to_run: bool = True) -> Lease:
+    """Take a lease, which is free."""
+    lease = await leases.take(name, rooms=rooms, to_run=to_run)
+    assert isinstance(lease, Lease)
     return lease
+
+
+async def runs_in(redis: Redis, room: Room) -> set[str]:
+    """Give the names of the runs that have a place."""
+    return {member.removesuffix(":lease") for member in await redis.zrange(room.name, 0, -1)}
 
 
 async def test_only_one_of_many_gets_the_lease(redis: Redis) -> None:
@@ -24,7 +33,8 @@ async def test_only_one_of_many_gets_the_lease(redis: Redis) -> None:
 
     found = await asyncio.gather(*(leases.take(JOB) for _ in range(20)))
 
-    assert sum(lease is not None for lease in found) == 1
+    assert sum(isinstance(lease, Lease) for lease in found) == 1
+    assert found.count(NotTaken.HELD) == 19
 
 
 async def test_a_lease_that_was_given_back_is_free_and_the_next_has_a_later_epoch(redis: Redis) -> None:
@@ -142,3 +152,144 @@ async def test_a_run_that_was_frozen_is_not_sure_until_it_has_asked(redis: Redis
 
     await asyncio.gather(*asking)
     assert lease.is_sure
+
+
+async def test_so_many_runs_get_a_lease_as_there_is_room_for(redis: Redis) -> None:
+    """One less, as many, one more."""
+    leases = Leases(redis, 60)
+
+    found = [await leases.take(f"J{number}", rooms=[CONTAINER]) for number in range(3)]
+
+    assert [isinstance(lease, Lease) for lease in found] == [True, True, False]
+    assert found[2] is NotTaken.FULL
+    assert await runs_in(redis, CONTAINER) == {"J0", "J1"}
+
+
+async def test_a_run_that_found_no_room_has_left_nothing(redis: Redis) -> None:
+    """It is no attempt, it holds no lease, and it takes no place in the room where there was one."""
+    leases = Leases(redis, 60)
+    for number in range(2):
+        await taken(leases, f"J{number}", rooms=BOTH)
+
+    assert await leases.take(JOB, rooms=BOTH) is NotTaken.FULL
+
+    assert not await redis.exists(f"{JOB}:lease", f"{JOB}:attempts", f"{JOB}:epoch")
+    assert await runs_in(redis, PLATFORM) == {"J0", "J1"}
+    assert (await taken(leases)).attempts == 1
+
+
+async def test_a_lease_that_was_given_back_leaves_room_for_another(redis: Redis) -> None:
+    """In all of its rooms, whether the run ended well or not."""
+    leases = Leases(redis, 60)
+    first = await taken(leases, "J1", rooms=BOTH)
+    await taken(leases, "J2", rooms=BOTH)
+    await leases.give_back(first, orderly=False)
+
+    await taken(leases, "J3", rooms=BOTH)
+
+    assert await runs_in(redis, CONTAINER) == await runs_in(redis, PLATFORM) == {"J2", "J3"}
+
+
+async def test_a_dead_workers_place_frees_itself_when_its_lease_is_over(redis: Redis) -> None:
+    """By the broker's clock; the place of one that lives on stays, also beside a later lease."""
+    short, long = Leases(redis, 0.05), Leases(redis, 60)
+    await taken(long, "lives", rooms=[CONTAINER])
+    await taken(short, "dies", rooms=[CONTAINER])
+    assert await long.take("next", rooms=[CONTAINER]) is NotTaken.FULL
+
+    while isinstance(await long.take("next", rooms=[CONTAINER]), NotTaken):  # noqa: ASYNC110 - the broker sets no event
+        await asyncio.sleep(0.01)
+
+    assert await runs_in(redis, CONTAINER) == {"lives", "next"}
+
+
+async def test_a_place_is_kept_while_the_lease_is_renewed(redis: Redis) -> None:
+    """It moves on with the lease, in every room."""
+    leases = Leases(redis, 60)
+    lease = await taken(leases, rooms=BOTH)
+    seconds, _ = await redis.time()
+    for room in BOTH:
+        await redis.zadd(room.name, {f"{JOB}:lease": (seconds + 1) * 1000})
+        await redis.pexpire(room.name, 1000)
+
+    await leases.renew(lease)
+
+    for room in BOTH:
+        assert await redis.zscore(room.name, f"{JOB}:lease") > (seconds + 50) * 1000
+        assert await redis.pttl(room.name) > 50_000
+
+
+async def test_a_place_that_was_lost_with_the_brokers_time_comes_back_with_the_lease(redis: Redis) -> None:
+    """The run goes on, so it counts, even if there is one too many for a while."""
+    leases = Leases(redis, 60)
+    lease = await taken(leases, rooms=[CONTAINER])
+    await redis.delete(f"{JOB}:lease", CONTAINER.name)
+    for name in ("J1", "J2"):
+        await taken(leases, name, rooms=[CONTAINER])
+
+    await leases.renew(lease)
+
+    assert await runs_in(redis, CONTAINER) == {"J1", "J2", JOB}
+
+
+async def test_who_only_delivers_needs_no_room_and_takes_none(redis: Redis) -> None:
+    """An end must not wait until there is room for one more run; nor when its lease is renewed."""
+    leases = Leases(redis, 60)
+    for name in ("J1", "J2"):
+        await taken(leases, name, rooms=[CONTAINER])
+
+    lease = await taken(leases, rooms=[CONTAINER], to_run=False)
+    await leases.renew(lease)
+
+    assert await runs_in(redis, CONTAINER) == {"J1", "J2"}
+
+
+async def test_a_job_that_has_ended_needs_no_room_and_takes_none(redis: Redis) -> None:
+    """The copy of its message only has to be acknowledged; nor is it an attempt."""
+    leases = Leases(redis, 60)
+    for name in ("J1", "J2"):
+        await taken(leases, name, rooms=[CONTAINER])
+    await redis.set(f"{JOB}:end", "COMPLETED 17-1")
+
+    lease = await taken(leases, rooms=[CONTAINER])
+    await leases.renew(lease)
+
+    assert (lease.ended, lease.attempts) == ("COMPLETED", 0)
+    assert await runs_in(redis, CONTAINER) == {"J1", "J2"}
+
+
+async def test_a_copy_of_a_held_job_is_held_and_not_full(redis: Redis) -> None:
+    """Whatever room there is: the other one has it."""
+    leases = Leases(redis, 60)
+    await taken(leases, rooms=[CONTAINER])
+    assert await leases.take(JOB, rooms=[CONTAINER]) is NotTaken.HELD
+    await taken(leases, "J2", rooms=[CONTAINER])
+
+    assert await leases.take(JOB, rooms=[CONTAINER]) is NotTaken.HELD
+
+
+async def test_a_run_that_lost_its_lease_leaves_the_place_to_the_other(redis: Redis) -> None:
+    """Both have the same name there."""
+    leases = Leases(redis, 60)
+    first = await taken(leases, rooms=[CONTAINER])
+    await redis.delete(f"{JOB}:lease")
+    await taken(leases, rooms=[CONTAINER])
+
+    await leases.renew(first)
+    await leases.give_back(first, orderly=True)
+
+    assert first.is_lost
+    assert await runs_in(redis, CONTAINER) == {JOB}
+
+
+async def test_a_batch_that_another_has_settled_is_lost_and_not_taken_for_lost_data(redis: Redis) -> None:
+    """Nothing is kept of a settled batch; its job, of which the broker knows, must not begin anew."""
+    leases = Leases(redis, 60)
+    await leases.give_back(await taken(leases), orderly=True)
+    name = batch_name(JOB, 3)
+    lease = await taken(leases, name)
+    await redis.delete(*[key async for key in redis.scan_iter(f"{name}:*")])
+
+    await leases.renew(lease)
+
+    assert (lease.is_lost, lease.is_gone) == (True, False)

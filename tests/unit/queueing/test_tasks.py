@@ -1,4 +1,4 @@
-"""The one task: what Celery is told of a message's fate."""
+"""The two tasks: what Celery is told of a message's fate."""
 
 import ssl
 from concurrent.futures import CancelledError
@@ -7,31 +7,43 @@ from typing import Any
 import pytest
 from celery.exceptions import Reject, Retry
 
-from worker.jobs.stopping import Stop, StopReason
-from worker.queueing.app import TASK, enqueue, make_app
+from worker.jobs.ledger import Snapshot
+from worker.jobs.progress import Show
+from worker.jobs.stopping import Stop
+from worker.queueing.app import BATCH_TASK, TASK, enqueue, make_app
 from worker.queueing.dead_letters import DeadLetter
-from worker.queueing.deliveries import Fate, Verdict
+from worker.queueing.fate import Fate, Verdict
 from worker.queueing.request import LetGo
 from worker.queueing.tasks import register
 
+JOB = "hash-worker:job:x"
+BATCH = {"job": JOB, "batch": 3}
 DOCUMENT = {"api": {"key_user": "a-key-that-nobody-may-see"}, "function_data": {"job": {"id": "299"}}}
 
 
 class Deliveries:
-    """Gives each message the fate that the test wants."""
+    """Gives each message the fate that the test wants; of a batch's it gives the payload along."""
 
     def __init__(self, outcome: Any) -> None:
         self.outcome = outcome
         self.documents: list[Any] = []
-        self.stops: list[StopReason | None] = []
+        self.batches: list[Any] = []
 
-    def handle(self, document: Any, delivery_tag: str, stop: Stop) -> Verdict:
+    def handle(self, document: Any, delivery_tag: str, stop: Stop, show: Show) -> Verdict:
         """Give the fate."""
         self.documents.append(document)
-        self.stops.append(stop.reason)
+        return self._verdict(show, None)
+
+    def handle_batch(self, document: Any, delivery_tag: str, stop: Stop, show: Show) -> Verdict:
+        """Give the fate."""
+        self.batches.append(document)
+        return self._verdict(show, DOCUMENT)
+
+    def _verdict(self, show: Show, document: Any) -> Verdict:
+        show(Snapshot(files=7))
         if isinstance(self.outcome, BaseException):
             raise self.outcome
-        return Verdict(self.outcome, "for a reason.", job="hash-worker:job:x")
+        return Verdict(self.outcome, "for a reason.", job=JOB, document=document)
 
     def call(self, function: Any, *arguments: Any) -> None:
         """Call it at once."""
@@ -43,18 +55,23 @@ class Letters:
 
     def __init__(self) -> None:
         self.kept: list[DeadLetter] = []
+        self.parked: list[DeadLetter] = []
 
     def keep(self, letter: DeadLetter) -> str:
         """Keep a letter."""
         self.kept.append(letter)
         return "1"
 
+    def park(self, letter: DeadLetter) -> None:
+        """Keep a letter of a whole job."""
+        self.parked.append(letter)
 
-def run_task(outcome: Any) -> tuple[Deliveries, Letters]:
+
+def run_task(outcome: Any, task: str = TASK, document: Any = DOCUMENT) -> tuple[Deliveries, Letters]:
     """Run the task once in this process."""
     app, deliveries, letters = make_app("memory://"), Deliveries(outcome), Letters()
-    register(app, deliveries, letters, pause_seconds=15)  # type: ignore[arg-type]  # it keeps letters as the real ones do
-    app.tasks[TASK](DOCUMENT)
+    register(app, deliveries, letters, pause_seconds=15, show=lambda *_: None)  # type: ignore[arg-type]  # it keeps letters as the real ones do
+    app.tasks[task](document)
     return deliveries, letters
 
 
@@ -62,8 +79,33 @@ def test_a_message_whose_job_has_ended_is_acknowledged() -> None:
     """One message, one run, and the task returns."""
     deliveries, letters = run_task(Fate.ACKNOWLEDGED)
 
-    assert deliveries.documents == [DOCUMENT]
+    assert (deliveries.documents, deliveries.batches) == ([DOCUMENT], [])
     assert letters.kept == []
+
+
+def test_the_message_of_a_batch_is_handed_over_as_one() -> None:
+    """Each task has its own way to the deliveries."""
+    deliveries, letters = run_task(Fate.ACKNOWLEDGED, BATCH_TASK, BATCH)
+
+    assert (deliveries.documents, deliveries.batches) == ([], [BATCH])
+    assert letters.parked == []
+
+
+def test_progress_is_shown_under_the_tasks_id() -> None:
+    """Flower knows tasks, not jobs."""
+    shown: list[tuple[str, Snapshot]] = []
+    app = make_app("memory://")
+    register(
+        app,
+        Deliveries(Fate.ACKNOWLEDGED),
+        Letters(),  # type: ignore[arg-type]  # as above
+        pause_seconds=15,
+        show=lambda *progress: shown.append(progress),
+    )
+
+    app.tasks[BATCH_TASK].apply(args=[BATCH], task_id="a-task")
+
+    assert shown == [("a-task", Snapshot(files=7))]
 
 
 def test_a_message_that_comes_again_is_sent_anew_after_the_pause(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -102,9 +144,19 @@ def test_what_somebody_has_to_look_at_is_kept_with_its_payload() -> None:
     _, letters = run_task(Fate.PUT_ASIDE)
 
     assert letters.kept == [
-        DeadLetter(reason="for a reason.", task=TASK, job_id="299", job="hash-worker:job:x", payload=DOCUMENT)
+        DeadLetter(reason="for a reason.", task=TASK, job_id="299", job=JOB, payload=DOCUMENT)
     ]
     assert "a-key-that-nobody-may-see" not in repr(letters.kept)
+
+
+def test_a_batch_that_is_put_aside_takes_its_job_along_with_the_jobs_own_payload() -> None:
+    """Queued anew it is the payload that goes on the queue, and the job goes on where it stands."""
+    _, letters = run_task(Fate.PUT_ASIDE, BATCH_TASK, BATCH)
+
+    assert letters.parked == [
+        DeadLetter(reason="for a reason.", task=TASK, job_id="299", job=JOB, payload=DOCUMENT)
+    ]
+    assert letters.kept == []
 
 
 def test_the_message_does_not_show_the_payload_to_those_who_watch() -> None:

@@ -1,0 +1,165 @@
+"""The planning of a job that is spread over all workers: its files, cut into batches."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+import structlog
+
+from worker.jobs.batches import Batch, Batches
+from worker.jobs.files_run import JobTools
+from worker.jobs.ledger import Ledger
+from worker.jobs.plan import FileReference, Page, Part, Plan
+from worker.jobs.stopping import Stop
+from worker.jobs.supervision import supervise
+from worker.jobs.watch import Watch
+from worker.libsafe.client import PlatformClient
+from worker.libsafe.outbox import Fence
+from worker.libsafe.payload import Payload
+from worker.libsafe.sender import ReportSender
+
+# A cursor is one of these, and what follows it.
+_NAMED = "named"
+_LISTED = "listed after "
+# A page of the list costs about what three requests for one file cost.
+_FILES_WORTH_A_PAGE = 3
+_PAGE_FILES = 1000
+
+_log = structlog.get_logger(__name__)
+
+
+class PlanRun:
+    """One run of the planner, which goes on where the one before it died.
+
+    Args:
+        client: To the job's platform.
+        fence: The job's lease.
+        sender: Of the job's outbox, to which nothing is put; the watch looks at it.
+        ledger: The job's.
+        batches: The job's.
+        payload: What to do.
+        tools: What all jobs share.
+        stop: Ends the run before its time.
+    """
+
+    def __init__(
+        self,
+        *,
+        client: PlatformClient,
+        fence: Fence,
+        sender: ReportSender,
+        ledger: Ledger,
+        batches: Batches,
+        payload: Payload,
+        tools: JobTools,
+        stop: Stop,
+    ) -> None:
+        self._fence = fence
+        self._ledger = ledger
+        self._batches = batches
+        self._tools = tools
+        self._stop = stop
+        self._plan = Plan(client, payload, page_files=_PAGE_FILES)
+        self._watch = Watch(client, sender, payload.function_data.job.id, stop)
+        self._told: Counter[str] = Counter()
+        self._last = 0
+
+    async def run(self) -> None:
+        """Plan the job to its last batch.
+
+        Raises:
+            StoppedError: It was stopped for a reason that does not end the job, such as that the platform has
+                ended it.
+            JobTakenOverError: Another run has the job's lease.
+            TransientLibsafeError: The platform is away.
+            NotAuthorizedError: It refuses the key.
+        """
+        broken = await supervise(self._work, self._watch, self._stop)
+        if broken is not None:
+            await self._ledger.cancel(broken)
+        await self._batches.finish_planning(self._fence)
+
+    async def _work(self) -> None:
+        planning = await self._batches.planning()
+        self._last = planning.batches
+        cursor = planning.cursor
+        named = [page async for page in self._plan.named()]
+        self._watch.note_progress()
+        if not cursor:
+            files = [reference for page in named for reference in page.references]
+            if not await self._add(files, _NAMED):
+                return
+        else:
+            # Counted by the planner that added them.
+            self._told += self._plan.passed_over
+        after = cursor.removeprefix(_LISTED) if cursor.startswith(_LISTED) else None
+        await self._add_listed(after)
+
+    async def _add_listed(self, after: str | None) -> None:
+        gathered: list[Page] = []
+        async for page in self._plan.listed(after):
+            self._watch.note_progress()
+            gathered.append(page)
+            if self._is_enough(gathered):
+                if not await self._add_pages(gathered):
+                    return
+                gathered = []
+        if gathered:
+            await self._add_pages(gathered)
+
+    def _is_enough(self, pages: Sequence[Page]) -> bool:
+        found = [reference for page in pages for reference in page.references]
+        size_bytes = sum(reference.size_bytes for reference in found)
+        return len(found) >= self._tools.batch_files or size_bytes >= self._tools.batch_bytes
+
+    async def _add_pages(self, pages: Sequence[Page]) -> bool:
+        files = [reference for page in pages for reference in page.references]
+        listed = sum(page.listed for page in pages)
+        cursor = f"{_LISTED}{pages[-1].next_after}"
+        return await self._add(files, cursor, after=pages[0].after, listed=listed)
+
+    async def _add(
+        self, files: Sequence[FileReference], cursor: str, *, after: str | None = None, listed: int = 0
+    ) -> bool:
+        """Add the batches of some files; False if the job was cancelled."""
+        batches = [
+            _batch(group, after, listed)
+            for group in cut(files, most_files=self._tools.batch_files, most_bytes=self._tools.batch_bytes)
+        ]
+        passed_over = self._plan.passed_over - self._told
+        self._told = self._plan.passed_over.copy()
+        is_added = await self._batches.add(
+            self._fence, self._last + 1, batches, cursor=cursor, passed_over=passed_over
+        )
+        self._last += len(batches)
+        _log.info("Batches were added", batches=len(batches), files=len(files), cursor=cursor)
+        return is_added
+
+
+def cut(
+    files: Sequence[FileReference], *, most_files: int, most_bytes: int
+) -> Iterator[Sequence[FileReference]]:
+    """Cut files into batches of so many files and bytes at most; a file that is larger has one for itself.
+
+    Their order stays, apart from the large ones, which come as they are met.
+    """
+    group: list[FileReference] = []
+    group_bytes = 0
+    for file in files:
+        if file.size_bytes >= most_bytes:
+            yield [file]
+            continue
+        if group and (len(group) == most_files or group_bytes + file.size_bytes > most_bytes):
+            yield group
+            group, group_bytes = [], 0
+        group.append(file)
+        group_bytes += file.size_bytes
+    if group:
+        yield group
+
+
+def _batch(files: Sequence[FileReference], after: str | None, listed: int) -> Batch:
+    ids = tuple(file.key for file in files if not file.key.startswith("path:"))
+    paths = tuple(file.key.removeprefix("path:") for file in files if file.key.startswith("path:"))
+    pays = listed and len(files) * _PAGE_FILES >= _FILES_WORTH_A_PAGE * listed
+    part = Part(ids, paths, after, listed) if pays else Part(ids, paths)
+    return Batch(part, len(files), sum(file.size_bytes for file in files))
