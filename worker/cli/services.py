@@ -1,0 +1,101 @@
+"""Commands of a service: `run`, `gateway` and `check`."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+
+from worker.cli.terminal import FAILED, Json, leave, load_settings, out, payload_of, read, run_to_end
+from worker.observability import configure_logging
+from worker.settings import SettingsError
+
+_COLOURS = {"ok": "green", "wrong": "red", "unknown": "yellow"}
+
+_PANEL = "As a service"
+
+commands = typer.Typer()
+
+
+@commands.command(
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True}, rich_help_panel=_PANEL
+)
+def run(context: typer.Context) -> None:
+    """Run a Celery worker; more options of `celery worker` may follow.
+
+    It takes payloads and batches of large jobs from the queues, several at once:
+
+        hash-worker run
+        hash-worker run --concurrency 8 --hostname archive@%h
+
+    SIGTERM or Ctrl-C ends it: what runs has worker.grace_seconds, and then goes back to the queue.
+    """
+    loaded = load_settings()
+    configure_logging(loaded.log.level, loaded.log.format)
+    from worker.bootstrap import run_worker
+    from worker.hashing.errors import HashingError
+
+    try:
+        status = run_worker(loaded, context.args)
+    except SettingsError as error:
+        leave(str(error))
+    except HashingError as error:
+        leave(str(error), FAILED)
+    raise typer.Exit(status)
+
+
+@commands.command(rich_help_panel=_PANEL)
+def gateway() -> None:
+    """Take payloads by HTTP, for triggers that can't reach the queue: POST /v1/jobs.
+
+    It prints where it is, and serves until SIGTERM or Ctrl-C. The settings gateway.host, .port and .token say
+    where, and who may hand in:
+
+        curl -H "Authorization: Bearer $TOKEN" --data @payload.json http://127.0.0.1:8080/v1/jobs
+
+    GET /v1/jobs/299 tells how far job 299 is, DELETE cancels it.
+    """
+    from worker.gateway import run_gateway
+
+    loaded = load_settings()
+    configure_logging(loaded.log.level, loaded.log.format)
+    try:
+        run_to_end(
+            run_gateway(loaded, lambda url: typer.echo(f"The gateway is at {url}")),
+            when_stopped="The gateway has ended.",
+            stopped_status=0,
+        )
+    except SettingsError as error:
+        leave(str(error))
+
+
+@commands.command(rich_help_panel=_PANEL)
+def check(
+    payload: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Try this payload's key and storage too.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Tell whether all that a worker needs is there and right: one line each, status 1 if one is wrong.
+
+    What could not be asked is `unknown`; its line tells how to have it asked.
+    """
+    from worker.check import check as findings_of
+
+    loaded = load_settings()
+    configure_logging("ERROR", loaded.log.format)
+    parsed = payload_of(read(payload)) if payload else None
+
+    async def look() -> list[dict[str, Any]]:
+        findings = []
+        async for finding in findings_of(loaded, parsed):
+            findings.append(finding.as_json())
+            if not as_json:
+                mark = f"[{_COLOURS[finding.state]}]{finding.state:<7}[/]"
+                out.print(f"{mark} {escape(finding.part)}: {escape(finding.detail)}")
+        return findings
+
+    findings = run_to_end(look())
+    if as_json:
+        out.print_json(data=findings)
+    raise typer.Exit(FAILED if any(finding["state"] == "wrong" for finding in findings) else 0)
