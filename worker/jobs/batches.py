@@ -43,7 +43,7 @@ local function close()
 end
 """
 _FENCED = "if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 'held' end\n"
-# ARGV: token, document, template, queue, head, what the names of batches begin with.
+# ARGV: token, document, template, queue, head, what the names of batches begin with, most sent.
 _SPREAD = (
     _FENCED
     + _SENDING
@@ -54,6 +54,8 @@ redis.call('HDEL', KEYS[2], 'parked')
 for _, batch in ipairs(redis.call('SMEMBERS', KEYS[5])) do
     if redis.call('EXISTS', ARGV[6] .. batch .. ':' .. KEYS[10] .. ':lease') == 0 then send(batch) end
 end
+release(ARGV[7])
+close()
 return 'ok'
 """
 )
@@ -200,7 +202,7 @@ class Batches:
         Raises:
             JobTakenOverError: Another run has the job's lease.
         """
-        given = [sending.document, sending.template, sending.queue, head, BATCH_PREFIX]
+        given = [sending.document, sending.template, sending.queue, head, BATCH_PREFIX, self._most_sent]
         await self._run(_SPREAD, fence, given)
 
     async def send_planning(self) -> None:

@@ -77,6 +77,12 @@ return 1
 """
 
 
+_NOTE_NAME = """
+redis.call('SADD', KEYS[1], ARGV[1])
+redis.call('EXPIRE', KEYS[1], ARGV[2])
+"""
+
+
 class JobState(StrEnum):
     """Where a job stands, as the ledger knows it."""
 
@@ -263,10 +269,7 @@ class Ledger:
 async def note_name(redis: Redis, job: str) -> None:
     """Have a job found by its id, for as long as its end is remembered."""
     key = _NAMED + job.removeprefix(JOB_PREFIX).rpartition("/job/")[2]
-    async with redis.pipeline(transaction=True) as pipe:
-        pipe.sadd(key, job)
-        pipe.expire(key, END_KEPT_SECONDS)
-        await pipe.execute()
+    await redis.eval(_NOTE_NAME, 1, key, job, END_KEPT_SECONDS)  # type: ignore[misc]  # as above
 
 
 async def jobs_named(redis: Redis, job_id: str) -> list[str]:
@@ -314,7 +317,8 @@ def _snapshot(ended: str, fields: Mapping[str, str], moving_bytes: int, now: flo
 
 
 def _state(ended: str, fields: Mapping[str, str]) -> JobState:
-    status = fields.get("over") or ended.split(" ", maxsplit=1)[0]
+    # An end that was put is not the platform's before the job is over.
+    status = fields.get("over") or ("" if fields else ended.split(" ", maxsplit=1)[0])
     if status in {*JobState}:
         return JobState(status)
     return JobState.RUNNING if "started" in fields else JobState.WAITING

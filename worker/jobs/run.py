@@ -159,12 +159,16 @@ class JobRun:
         """Give the job's files, or None as soon as they are too many for one task."""
         found: list[FileReference] = []
         size_bytes = 0
+        # A job that was begun whole goes on so, however many files it has by now: spread, it would tell those
+        # again that are done.
+        is_begun = (await self._batches.planning()).is_planned
         for pages in (plan.named(), plan.listed()):
             async for page in pages:
                 self._watch.note_progress()
                 found += page.references
                 size_bytes += sum(reference.size_bytes for reference in page.references)
-                if len(found) > self._tools.batch_files or size_bytes > self._tools.batch_bytes:
+                is_much = len(found) > self._tools.batch_files or size_bytes > self._tools.batch_bytes
+                if is_much and not is_begun:
                     return None
         return found
 

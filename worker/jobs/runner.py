@@ -80,11 +80,12 @@ class JobRunner:
     async def run(self, payload: Payload, books: Books, sending: Sending, stop: Stop, show: Show) -> JobEnd:
         """Run a payload's job to its end, or until it is spread; one that is spread already goes on."""
         await books.ledger.begin()
-        if reason := await books.ledger.cancelled():
-            return await self.fail(payload.address, books, reason)
         if (await books.batches.planning()).is_spread:
+            # Also one that was cancelled: its batches have to be settled, and their messages may be lost.
             await books.batches.spread(books.outbox.fence, sending, books.outbox.head)
             return JobEnd.SPREAD
+        if reason := await books.ledger.cancelled():
+            return await self.fail(payload.address, books, reason)
         client, sender = self._sender(payload.address, books.outbox)
         run = JobRun(
             client=client,

@@ -85,6 +85,7 @@ local function over(state)
     redis.call('HSETNX', KEYS[3], 'over', state)
     redis.call('HSETNX', KEYS[3], 'over_at', now[1] + now[2] / 1000000)
     redis.call('EXPIRE', KEYS[3], ARGV[2])
+    redis.call('EXPIRE', KEYS[2] .. ':task', ARGV[2])  -- what the intake answers
     redis.call('SREM', KEYS[1], KEYS[2])
     redis.call('DEL', unpack(KEYS, 7))
 end
