@@ -35,8 +35,9 @@ format: $(READY) ## Put the code into its form
 	$(BIN)/ruff check --fix-only -q .
 	$(BIN)/ruff format .
 
-bench: $(VENV)/.bench-ready ## Measure against other ways to hash, on one server (SCALING=1: the curves)
-	@$(BIN)/python -m $(if $(SCALING),bench.scaling,bench)
+bench: $(VENV)/.bench-ready ## Measure against other ways to hash (SCALING=1, WORKERS=1, FILES=1000000 or BEHIND=1: other curves)
+	@$(BIN)/python -m $(or $(if $(SCALING),bench.scaling),$(if $(WORKERS),bench.many_workers),\
+		$(if $(FILES),bench.million),$(if $(BEHIND),bench.small_behind_large),bench)
 
 requirements: ## Pin the newest versions that pyproject.toml allows (needs uv)
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --upgrade \

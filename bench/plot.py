@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING
 
 import matplotlib as mpl
@@ -11,6 +12,7 @@ from matplotlib import pyplot as plt
 from bench.report import LIMIT, CaseResult
 
 if TYPE_CHECKING:
+    from bench.many_workers import Figures
     from bench.scaling import Point
 
 _DOTS_PER_INCH = 110
@@ -66,6 +68,26 @@ def plot_scaling(path: Path, points: Sequence["Point"]) -> None:
         memory.plot(values, peaks, "s--", color="grey", markersize=4)
         memory.set_ylim(0, _HEADROOM * max(peaks))
         memory.set_ylabel("peak MB", color="grey")
+    figure.savefig(path, dpi=_DOTS_PER_INCH)
+    plt.close(figure)
+
+
+def plot_workers(path: Path, measured: Sequence["Figures"]) -> None:
+    """Draw the throughput of every run by its number of workers, and the line that one worker's gives."""
+    mpl.use("Agg")
+    numbers = sorted({figures.workers for figures in measured})
+    alone = median(figures.files_per_s for figures in measured if figures.workers == numbers[0])
+    figure, axis = plt.subplots(figsize=(5, 3.6), layout="constrained")
+    linear = [alone * number / numbers[0] for number in numbers]
+    axis.plot(numbers, linear, "--", color="grey", label="linear")
+    runs = [(figures.workers, figures.files_per_s) for figures in measured]
+    axis.plot(*zip(*runs, strict=True), "o", color="C1", alpha=0.6, label="each run")
+    axis.set_xticks(numbers)
+    axis.set_xlabel("workers")
+    axis.set_ylabel("files/s")
+    axis.set_ylim(bottom=0)
+    axis.legend(frameon=False)
+    axis.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=_DOTS_PER_INCH)
     plt.close(figure)
 

@@ -57,3 +57,13 @@ def stand() -> Iterator[Stand]:
             ) as platform,
         ):
             yield Stand(server=server, platform=platform, directory=directory, **platform.ask("urls"))
+
+
+@contextmanager
+def made_up_stand() -> Iterator[Stand]:
+    """Start a platform that makes its records up, with a broker; there are no objects."""
+    with TemporaryDirectory(prefix="hash-worker-bench-") as folder:
+        directory = Path(folder)
+        with LineProcess("bench.made_up_platform", folder, log_path=directory / "platform.log") as platform:
+            nobody = Server("none", "http://127.0.0.1:9", 0)
+            yield Stand(server=nobody, platform=platform, directory=directory, **platform.ask("urls"))

@@ -9,10 +9,13 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 from urllib.parse import urlsplit
+
+from celery import Celery
 
 from bench.cases import WARM_UP, Case
 from bench.lines import NoAnswerError, environment
@@ -50,7 +53,7 @@ def opened(stand: Stand, case: Case, *, before: Sequence[str] = (), **settings: 
         if status != "COMPLETED":
             raise RuntimeError(f"The job ended {status}; hash_worker.log in {stand.directory} tells more.")
 
-    with _worker(stand, before, settings) as worker:
+    with running(stand, "worker", "run", before=before, **settings) as worker:
         run_job(warm_up, _START_SECONDS)
         yield Run(
             worker.pid,
@@ -61,12 +64,20 @@ def opened(stand: Stand, case: Case, *, before: Sequence[str] = (), **settings: 
 
 
 @contextmanager
-def _worker(
-    stand: Stand, before: Sequence[str], settings: dict[str, str]
+def running(
+    stand: Stand, *command: str, before: Sequence[str] = (), **settings: str
 ) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a worker while the block runs.
+
+    Args:
+        stand: What it works with.
+        command: The module that is run and its options.
+        before: What the command line begins with.
+        settings: More variables.
+    """
     with (stand.directory / "hash_worker.log").open("ab") as log:
         worker = subprocess.Popen(  # noqa: S603 - our own program
-            [*before, sys.executable, "-m", "worker", "run"],
+            [*before, sys.executable, "-m", *command],
             env=environment(**_variables(stand), **settings),
             stdin=subprocess.DEVNULL,
             stdout=log,
@@ -82,6 +93,18 @@ def _worker(
         with suppress(ProcessLookupError):
             os.killpg(worker.pid, signal.SIGKILL)
         worker.wait()
+
+
+def wait_for(app: Celery, workers: int) -> None:
+    """Wait until so many workers answer.
+
+    Raises:
+        NoAnswerError: They did not within a minute.
+    """
+    give_up_at = time.monotonic() + _START_SECONDS
+    while len(app.control.ping(timeout=1)) < workers:
+        if time.monotonic() > give_up_at:
+            raise NoAnswerError(f"Not all of {workers} workers answered within {_START_SECONDS} s.")
 
 
 def _variables(stand: Stand) -> dict[str, str]:

@@ -58,7 +58,7 @@ async def test_flowers_pages_show_no_key_and_its_button_ends_a_job_failed(scenar
         job = await scenario.new_job(16 * MiB, end="FAILED")
         task_id = await scenario.enqueue(job)
         await scenario.in_mid_object(job, 256 * KiB)
-        while "STARTED" not in (running := await text_of(pages, f"/api/task/info/{task_id}")):  # noqa: ASYNC110 - as below
+        while "PROGRESS" not in (running := await text_of(pages, f"/api/task/info/{task_id}")):  # noqa: ASYNC110 - as below
             await asyncio.sleep(0.1)
         shown = [running, await text_of(pages, f"/task/{task_id}")]
 
@@ -73,6 +73,7 @@ async def test_flowers_pages_show_no_key_and_its_button_ends_a_job_failed(scenar
 
         scenario.note("pages of Flower", "\n".join(shown))
         assert "worker.hash_files" in running
+        assert " % done: 0 of 1 file, " in running
         assert all("(&lt;payload&gt;,)" in shown[place] for place in (1, -2))
     await scenario.judged()
 

@@ -3,14 +3,14 @@
 import asyncio
 import signal
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 import pytest
 
 from tests.support.fault_http import RESET, Answer, Relay
 from tests.support.fault_judge import StandJob
 from tests.support.fault_scenario import Scenario
-from tests.support.fault_stand import KiB, MiB
+from tests.support.fault_stand import SMALL_BATCHES, KiB, MiB
 from tests.support.fault_worker import Worker
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -18,35 +18,60 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 _SIZES_BYTES = (0, 1, 251, 64 * KiB, MiB - 1, MiB, MiB + 1, 3 * MiB, 9 * MiB, 16 * MiB)
 _JOBS = 40
 _LEAST_FAULTS = 25
+_SETTINGS: Mapping[str, object] = {
+    "HASHING__LANES": 1,
+    "HASHING__SLOT_BYTES": MiB,
+    "WORKER__JOBS_AT_ONCE": 2,
+    "WORKER__FILES_AT_ONCE": 2,
+    # Death is all around: none of these jobs is to blame for it.
+    "WORKER__ATTEMPTS": 100,
+}
+
+_SIZES_IN_BATCHES_BYTES = (0, 1, 251, 64 * KiB, 256 * KiB, 512 * KiB)
+_JOBS_IN_BATCHES = 10
 
 
 @pytest.mark.slow
 async def test_random_faults_lose_nothing_and_double_nothing(scenario: Scenario, minutes: float) -> None:
     """Forty jobs and more; every second or two a worker, a lane, a connection or an answer goes."""
-    chance = scenario.random
-    scenario.stand.s3.bytes_per_second = MiB
-    settings = {
-        "HASHING__LANES": 1,
-        "HASHING__SLOT_BYTES": MiB,
-        "WORKER__JOBS_AT_ONCE": 2,
-        "WORKER__FILES_AT_ONCE": 2,
-        # Death is all around: none of these jobs is to blame for it.
-        "WORKER__ATTEMPTS": 100,
-    }
-    deadline = time.monotonic() + 60 * minutes
-    faults = 0
     jobs = [await scenario.new_job(64 * MiB)]
     jobs += [await new_job(scenario) for _ in range(_JOBS - 1)]
 
+    await judged_under_random_faults(scenario, jobs, _SETTINGS, new_job, minutes)
+
+
+@pytest.mark.slow
+async def test_random_faults_over_jobs_in_batches_lose_nothing_and_double_nothing(
+    scenario: Scenario, minutes: float
+) -> None:
+    """The same with jobs of up to nine batches, and small ones between them."""
+    jobs = [await new_job_in_batches(scenario) for _ in range(_JOBS_IN_BATCHES)]
+
+    await judged_under_random_faults(
+        scenario, jobs, {**_SETTINGS, **SMALL_BATCHES}, new_job_in_batches, minutes
+    )
+
+
+async def judged_under_random_faults(
+    scenario: Scenario,
+    jobs: Sequence[StandJob],
+    settings: Mapping[str, object],
+    new_job: Callable[[Scenario], Awaitable[StandJob]],
+    minutes: float,
+) -> None:
+    """Run jobs, and more of them, on three workers while things break, and judge."""
+    scenario.stand.s3.bytes_per_second = MiB
+    deadline = time.monotonic() + 60 * minutes
+    faults = 0
     async with asyncio.timeout(180 + 60 * minutes), scenario.supervised(3, settings):
         for job in jobs:
             await scenario.enqueue(job)
         while (wants_more := time.monotonic() < deadline or faults < _LEAST_FAULTS) or not all_ended(
             scenario
         ):
-            await asyncio.sleep(chance.uniform(1, 3))
+            await asyncio.sleep(scenario.random.uniform(1, 3))
             if scenario.living:
-                await chance.choice(_FAULTS)(scenario)
+                await scenario.random.choice(_FAULTS)(scenario)
                 faults += 1
             if wants_more and waiting(scenario) < 5:
                 await scenario.enqueue(await new_job(scenario))
@@ -59,6 +84,12 @@ async def test_random_faults_lose_nothing_and_double_nothing(scenario: Scenario,
 async def new_job(scenario: Scenario) -> StandJob:
     """Make a job over one to four files of any size."""
     return await scenario.new_job(*scenario.random.choices(_SIZES_BYTES, k=scenario.random.randint(1, 4)))
+
+
+async def new_job_in_batches(scenario: Scenario) -> StandJob:
+    """Make a job that is spread; each third one is small and run whole."""
+    files = scenario.random.choice((scenario.random.randint(1, 5), *[scenario.random.randint(6, 45)] * 2))
+    return await scenario.new_job(*scenario.random.choices(_SIZES_IN_BATCHES_BYTES, k=files))
 
 
 def waiting(scenario: Scenario) -> int:

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -70,12 +70,14 @@ class StandJob:
         payload: With keys.
         files: With objects of their own.
         end: The status that is right, or "COMPLETED or FAILED"; None: the platform can't or need not know.
+        is_told_once: No message comes twice; not promised where the broker loses its data.
     """
 
     job_id: str
     payload: dict[str, Any] = field(repr=False)
     files: Sequence[StandFile]
     end: str | None = "COMPLETED"
+    is_told_once: bool = True
 
     @property
     def size_bytes(self) -> int:
@@ -126,12 +128,29 @@ class Verdict:
 
     def judge(self, store: PlatformStore, jobs: Iterable[StandJob]) -> None:
         """Look at all that the platform has applied for the jobs."""
-        notes = applied(store)
+        by_job: defaultdict[str | None, list[Applied]] = defaultdict(list)
+        by_file: defaultdict[str | None, list[Applied]] = defaultdict(list)
+        for note in applied(store):
+            by_job[note.job_id].append(note)
+            by_file[note.file_id].append(note)
         for job in jobs:
             self.jobs += 1
-            self._judge_end(job, notes)
-            self._judge_messages(job, notes)
-            self._judge_digests(job, notes)
+            own = by_job[job.job_id]
+            self._judge_end(job, own)
+            self._judge_messages(job, own)
+            is_complete = any(note.value == "COMPLETED" for note in own)
+            for file in job.files:
+                self._judge_digests(job, file, by_file[file.file_id], is_complete=is_complete)
+
+    def judge_ledger(self, job: StandJob, ledger: Mapping[str, str]) -> None:
+        """Look at what the ledger of a job that is COMPLETED has counted: all of it, and each file once."""
+        if job.end != "COMPLETED":
+            return
+        counted = {name: int(ledger.get(name, 0)) for name in ("files", "done_files", "hashed_files")}
+        if set(counted.values()) != {len(job.files)}:
+            self._find("lost", f"the ledger of job {job.job_id} counts {counted} of {len(job.files)}")
+        if ledger.get("settled") != ledger.get("batches"):
+            self._find("lost", f"job {job.job_id} has settled {ledger.get('settled')} of its batches")
 
     def search(self, keys: Mapping[str, str], places: Mapping[str, str]) -> None:
         """Look for keys, by their names, in texts, by theirs."""
@@ -140,10 +159,10 @@ class Verdict:
                 if key in text:
                     self._find("keys_found", f"{name} stands in {where}")
 
-    def _judge_end(self, job: StandJob, notes: Sequence[Applied]) -> None:
+    def _judge_end(self, job: StandJob, own: Sequence[Applied]) -> None:
         if job.end is None:
             return
-        statuses = [note.value for note in notes if note.kind == "status" and note.job_id == job.job_id]
+        statuses = [note.value for note in own if note.kind == "status"]
         ends = [at for at, status in enumerate(statuses) if status in ENDED]
         if not ends:
             self._find("left_running" if statuses else "lost", f"job {job.job_id} has not ended: {statuses}")
@@ -153,8 +172,7 @@ class Verdict:
         if statuses[ends[0]] not in job.end.split(" or "):
             self._find("lost", f"job {job.job_id} ended {statuses[ends[0]]} in the place of {job.end}")
 
-    def _judge_messages(self, job: StandJob, notes: Sequence[Applied]) -> None:
-        own = [note for note in notes if note.job_id == job.job_id]
+    def _judge_messages(self, job: StandJob, own: Sequence[Applied]) -> None:
         # A summary holds seconds, so that two of them are never alike.
         texts = Counter(
             ("summary" if _SUMMARY.match(note.value) else note.value, note.file_id)
@@ -162,24 +180,27 @@ class Verdict:
             if note.kind == "message"
         )
         for (text, file_id), count in texts.items():
-            for _ in range(count - 1):
+            for _ in range(count - 1 if job.is_told_once else 0):
                 self._find("duplicate_messages", f"job {job.job_id}, file {file_id}: {text}")
         end = next((at for at, note in enumerate(own) if note.value in ENDED), len(own))
         for note in own[end + 1 :]:
             if note.kind == "message":
                 self._find("late_reports", f"job {job.job_id} after its end: {note.value}")
 
-    def _judge_digests(self, job: StandJob, notes: Sequence[Applied]) -> None:
-        for file in job.files:
-            right = {f"{name} {digest}" for name, digest in file.digests.items()}
-            own = [note for note in notes if note.file_id == file.file_id]
-            stored = {note.value for note in own if note.kind == "hash"}
-            told = {match[2] for note in own if (match := _DIGEST.match(note.value))}
-            for wrong in (stored - right) | (told - set(file.digests.values())):
-                self._find("wrong_digests", f"file {file.file_id}: {wrong}")
-            is_complete = any(note.job_id == job.job_id and note.value == "COMPLETED" for note in notes)
-            if is_complete and not right <= stored:
-                self._find("lost", f"file {file.file_id} of job {job.job_id} lacks {right - stored}")
+    def _judge_digests(
+        self, job: StandJob, file: StandFile, own: Sequence[Applied], *, is_complete: bool
+    ) -> None:
+        right = {f"{name} {digest}" for name, digest in file.digests.items()}
+        stored = {note.value for note in own if note.kind == "hash"}
+        told = {
+            match[2] for note in own if note.job_id == job.job_id and (match := _DIGEST.match(note.value))
+        }
+        for wrong in (stored - right) | (told - set(file.digests.values())):
+            self._find("wrong_digests", f"file {file.file_id}: {wrong}")
+        if is_complete and not (right <= stored and told == set(file.digests.values())):
+            self._find(
+                "lost", f"file {file.file_id} of job {job.job_id} lacks {right - stored} or its messages"
+            )
 
     def _find(self, what: str, finding: str) -> None:
         setattr(self, what, getattr(self, what) + 1)

@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from random import Random
@@ -41,6 +41,7 @@ class Scenario:
     def __init__(self, stand: FaultStand, name: str, seed: str) -> None:
         self.stand = stand
         self.platform = stand.platform
+        self.books = stand.books
         self.random = Random(f"{seed}:{name}")  # noqa: S311 - faults that can be repeated
         self.verdict = Verdict(name, seed)
         self.jobs: list[StandJob] = []
@@ -107,11 +108,20 @@ class Scenario:
 
     async def new_job(self, *sizes_bytes: int, end: str | None = "COMPLETED") -> StandJob:
         """Make a job over new files of these sizes; it is not on the queue yet."""
-        return self.job_over([await self._new_file(size) for size in sizes_bytes], end)
+        return self.job_over([await self.new_file(size) for size in sizes_bytes], end)
 
-    def job_over(self, files: Sequence[StandFile], end: str | None = "COMPLETED") -> StandJob:
-        """Make a job over files that there are; it is not on the queue yet."""
-        job_id, payload = self.platform.new_job(file_ids=[file.file_id for file in files])
+    def job_over(
+        self, files: Sequence[StandFile], end: str | None = "COMPLETED", *, paths: Sequence[str] = ()
+    ) -> StandJob:
+        """Make a job over files that there are; it is not on the queue yet.
+
+        Args:
+            files: What is to be hashed.
+            end: As `StandJob.end`.
+            paths: What the payload names in their place.
+        """
+        file_ids = () if paths else [file.file_id for file in files]
+        job_id, payload = self.platform.new_job(file_ids=file_ids, paths=paths)
         payload["api"]["url"] = self.stand.api.url
         job = StandJob(job_id, payload, files, end)
         self.jobs.append(job)
@@ -134,13 +144,19 @@ class Scenario:
         self.stand.faults["task revoked"] += 1
         await asyncio.to_thread(self._producer.control.revoke, task_id, terminate=True)
 
+    async def running_tasks(self) -> list[str]:
+        """Give the ids of the tasks that the workers run by their own account."""
+        active = await asyncio.to_thread(self._producer.control.inspect().active)
+        return [task["id"] for tasks in (active or {}).values() for task in tasks]
+
     async def run(self, *sizes_bytes: int, end: str | None = "COMPLETED") -> StandJob:
         """Make a job and put it on the queue."""
         job = await self.new_job(*sizes_bytes, end=end)
         await self.enqueue(job)
         return job
 
-    async def _new_file(self, size_bytes: int) -> StandFile:
+    async def new_file(self, size_bytes: int) -> StandFile:
+        """Put a file on the platform, below the scenario's own folder."""
         name = f"{self.random.getrandbits(64):016x}"
         content = await asyncio.to_thread(pattern, name, size_bytes)
         (self._folder / name).write_bytes(content)
@@ -148,6 +164,11 @@ class Scenario:
         (self._folder / name).unlink()
         path = f"/{self.platform.bucket}/{self._folder.name}/{name}"
         return StandFile(file_id, path, size_bytes, await asyncio.to_thread(digests_of, content))
+
+    @property
+    def folder_path(self) -> str:
+        """Where its files are in the container."""
+        return f"/{self._folder.name}"
 
     # What can be seen
 
@@ -178,6 +199,24 @@ class Scenario:
         await until(lambda: self.bytes_read(job) >= at_least_bytes, f"{at_least_bytes} bytes of {job.job_id}")
         assert self.bytes_read(job) < job.size_bytes, "the object is too small or too fast for this scenario"
 
+    async def in_mid_job(self, job: StandJob, at_least_files: int = 3) -> None:
+        """Wait until so many files of a job were told, and make sure that there are more."""
+        await self.counted(lambda: self.books.count(job, "done_files"), at_least_files, "files")
+        assert await self.books.count(job, "done_files") < len(job.files), "the job is too small or too fast"
+
+    async def counted(
+        self, count: Callable[[], Awaitable[int]], at_least: int, what: str, within_seconds: float = 60
+    ) -> None:
+        """Wait until a count in the broker has come so far.
+
+        Raises:
+            AssertionError: It did not happen in time.
+        """
+        deadline = time.monotonic() + within_seconds
+        while (so_far := await count()) < at_least:
+            assert time.monotonic() < deadline, f"{so_far} of {at_least} {what} within {within_seconds:g} s"
+            await asyncio.sleep(0.02)
+
     async def ended(self, *jobs: StandJob, within_seconds: float = 60) -> None:
         """Wait for the ends of jobs, all jobs if none is named."""
         waited_for = [job for job in jobs or self.jobs if job.end is not None]
@@ -192,8 +231,16 @@ class Scenario:
     async def queue_is_empty(self, within_seconds: float = 30) -> None:
         """Wait until every message is acknowledged."""
         deadline = time.monotonic() + within_seconds
-        while await self.stand.redis.llen("hashing") or await self.stand.redis.hlen("unacked"):  # type: ignore[misc]  # as in dead_letters
-            assert time.monotonic() < deadline, "messages are left on the queue"
+        while await self.books.has_messages():
+            assert time.monotonic() < deadline, "messages are left on the queues"
+            await asyncio.sleep(0.1)
+
+    async def nothing_is_held(self, within_seconds: float = 10) -> None:
+        """Wait until the broker has forgotten what the jobs that have ended ran on."""
+        ended = [job for job in self.jobs if job.end is not None]
+        deadline = time.monotonic() + within_seconds
+        while held := await self.books.held_of(ended):
+            assert time.monotonic() < deadline, f"the broker still holds {held[:10]}"
             await asyncio.sleep(0.1)
 
     # Its end
@@ -202,7 +249,10 @@ class Scenario:
         """Wait for the ends of all jobs and an empty queue, then judge."""
         await self.ended(within_seconds=within_seconds)
         await self.queue_is_empty()
+        await self.nothing_is_held()
         self._judge()
+        for job in self.jobs:
+            self.verdict.judge_ledger(job, await self.books.counts(job))
         assert self.verdict.is_good, "\n".join(self.verdict.findings)
         self.verdict.passed = True
 

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 import redis.asyncio
 
+from tests.support.fault_broker import BrokerBooks
 from tests.support.fault_http import HttpProxy
 from tests.support.fault_judge import note_what_is_applied
 from tests.support.fault_tcp import Flow, TcpProxy
@@ -37,6 +38,14 @@ _SETTINGS: Mapping[str, object] = {
     "LOG__FORMAT": "json",
 }
 
+SMALL_BATCHES: Mapping[str, object] = {
+    "WORKER__BATCH_FILES": 5,
+    "WORKER__BATCH_BYTES": 2 * MiB,
+    "WORKER__FILES_AT_ONCE": 2,
+    "LIMITS__CONTAINER_TASKS": 4,
+}
+"""For workers that spread jobs of a few files: batches of 5 files, 4 of them at a time in all workers."""
+
 
 class FaultStand:
     """What scenarios share: the platform, and the proxies before its servers.
@@ -47,6 +56,7 @@ class FaultStand:
         api: Before the jobs API.
         s3: Before the S3 server.
         broker: Before the broker; workers take it only where a scenario says so.
+        books: What the broker holds of jobs.
     """
 
     def __init__(self, platform: LocalPlatform, directory: Path) -> None:
@@ -57,6 +67,7 @@ class FaultStand:
         self.s3 = HttpProxy(platform.s3_endpoint, self.faults)
         self.broker = TcpProxy(urlsplit(platform.broker_url).port or 0, self.faults)
         self.redis: redis.asyncio.Redis = redis.asyncio.Redis.from_url(platform.broker_url)
+        self.books = BrokerBooks(platform.broker_url)
         self._config = directory / "worker.toml"
         self._config.touch()  # none of the settings that stand in the repository
 
@@ -138,4 +149,5 @@ async def open_stand(directory: Path) -> AsyncIterator[FaultStand]:
         for proxy in (stand.api, stand.s3, stand.broker):
             await stack.enter_async_context(proxy)
         stack.push_async_callback(stand.redis.aclose)
+        stack.push_async_callback(stand.books.redis.aclose)
         yield stand

@@ -5,14 +5,18 @@ import json
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 from structlog.testing import capture_logs
 
 from worker.jobs import file_run, object_digests
+from worker.jobs.ledger import Ledger
+from worker.jobs.plan import Part
 from worker.jobs.stopping import Stop, StopReason
 from worker.libsafe.client import PlatformClient
-from worker.libsafe.errors import NotAuthorizedError, PlatformBusyError, RejectedError
+from worker.libsafe.errors import JobAddress, NotAuthorizedError, PlatformBusyError, RejectedError
 from worker.libsafe.models import JobStatus
-from worker.queueing.app import QUEUE
+from worker.libsafe.outbox import batch_name, job_name
+from worker.queueing.app import BATCH_QUEUE, QUEUE
 from worker.queueing.dead_letters import DeadLetters
 from worker.queueing.fate import Fate
 from worker.settings import Settings
@@ -267,6 +271,111 @@ async def test_a_run_goes_on_where_another_stopped(
     texts = [(message.file_id, message.message) for message in bench.platform.messages(job_id)]
     assert len(texts) == len(set(texts)) == 3 * 5 + 1
     assert texts[-1][1].startswith(f"Hashed 3 files, {3 * len(CONTENT)} bytes")
+
+
+async def test_a_job_that_was_begun_whole_goes_on_so_however_many_files_it_has_by_then(
+    bench: Any, bench_with: Any, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Spread it would tell again of those that are done; and it would not be planned any more."""
+    metadata = PlatformClient.metadata
+    file_ids = [await bench.add(b"abc", f"{number}.bin") for number in range(3)]
+
+    async def away_at_the_third(self: PlatformClient, file_id: str) -> Any:
+        if file_id == file_ids[2]:
+            raise PlatformBusyError("Not now.", retry_after_seconds=61)
+        return await metadata(self, file_id)
+
+    job_id, payload = bench.platform.new_job(file_ids=file_ids)
+    with monkeypatch.context() as patch:
+        patch.setattr(PlatformClient, "metadata", away_at_the_third)
+        first = await bench.handle(payload)
+
+    small_batches = settings.worker.model_copy(update={"batch_files": 2})
+    async with bench_with(settings.model_copy(update={"worker": small_batches})) as other:
+        again = await other.handle(payload)
+
+    assert (first.fate, again.fate) == (Fate.COMES_AGAIN, Fate.ACKNOWLEDGED)
+    assert bench.platform.job(job_id).status == "COMPLETED"
+    texts = [(message.file_id, message.message) for message in bench.platform.messages(job_id)]
+    assert len(texts) == len(set(texts)) == 3 * 5 + 1
+
+
+async def test_a_job_that_was_cancelled_while_it_was_parked_ends_when_it_is_freed(
+    bench: Any, bench_with: Any, settings: Settings, redis_of: Any
+) -> None:
+    """The messages of its batches were acknowledged meanwhile: they are sent again, to be settled."""
+    file_ids = [await bench.add(b"abc", f"{number}.bin") for number in range(4)]
+    job_id, payload = bench.platform.new_job(file_ids=file_ids)
+    job = f"hash-worker:job:{bench.platform.api_url}/job/{job_id}"
+    small_batches = settings.worker.model_copy(update={"batch_files": 2})
+    changed = settings.model_copy(update={"worker": small_batches})
+    async with bench_with(changed) as other, redis_of(bench.platform) as redis:
+
+        async def pump(*, is_handled: bool = True) -> None:
+            while message := await redis.rpop(BATCH_QUEUE):
+                (document,), _, _ = json.loads(json.loads(message)["body"])
+                if is_handled:
+                    await other.deliveries.handle_batch(document, "a-tag", Stop(), lambda _: None)
+
+        await other.handle(payload)
+        await other.deliveries.handle_batch({"job": job, "batch": 0}, "a-tag", Stop(), lambda _: None)
+        await pump(is_handled=False)
+        await redis.hset(f"{job}:ledger", "parked", 1)
+        await Ledger(redis, job).cancel("it was cancelled.")
+
+        verdict = await other.handle(payload)
+        await pump()
+
+    assert verdict.fate is Fate.ACKNOWLEDGED
+    assert bench.platform.job(job_id).status == "FAILED"
+    assert bench.platform.messages(job_id)[0].message == "ERROR: The job was broken off: it was cancelled."
+
+
+@pytest.mark.parametrize("batch", [0, 1], ids=["the planner", "a batch"])
+async def test_a_batch_whose_platform_this_worker_does_not_know_parks_its_job(
+    bench: Any, redis_of: Any, batch: int
+) -> None:
+    """Another worker's settings allow what this one's do not; the letter holds the whole payload."""
+    _, payload = bench.platform.new_job()
+    payload["api"]["url"] = "http://127.0.0.1:9"
+    job = "hash-worker:job:http://127.0.0.1:9/job/7"
+    async with redis_of(bench.platform) as redis:
+        await redis.hset(f"{job}:payload", "document", json.dumps(payload))
+
+        verdict = await bench.deliveries.handle_batch(
+            {"job": job, "batch": batch}, "a-tag", Stop(), lambda _: None
+        )
+
+    assert verdict.fate is Fate.PUT_ASIDE
+    assert verdict.document == payload
+
+
+@pytest.mark.parametrize("batch", [0, 1], ids=["job", "batch"])
+async def test_what_is_not_to_be_delivered_any_more_is_left_alone(
+    bench: Any, redis_of: Any, batch: int
+) -> None:
+    """A reconciler waited with it for long; meanwhile the broker lost its data, and the job began anew."""
+    job_id, payload = bench.platform.new_job()
+    address = JobAddress(bench.platform.api_url, SecretStr(payload["api"]["key_user"]), job_id)
+    job = job_name(address)
+    async with redis_of(bench.platform) as redis:
+        await Ledger(redis, job).begin()
+        await redis.hset(f"{job}:batches", "1", Part(("1",)).as_json())
+
+        await bench.deliveries.deliver(batch_name(job, batch) if batch else job, address)
+
+        assert await redis.hlen(f"{job}:batches") == 1
+    assert bench.platform.job(job_id).status == "PENDING"
+    assert bench.platform.messages(job_id) == []
+
+
+async def test_a_batch_of_a_job_that_is_over_is_acknowledged(bench: Any) -> None:
+    """A copy of its message comes late."""
+    document = {"job": f"hash-worker:job:{bench.platform.api_url}/job/1000", "batch": 3}
+
+    verdict = await bench.deliveries.handle_batch(document, "a-tag", Stop(), lambda _: None)
+
+    assert verdict.fate is Fate.ACKNOWLEDGED
 
 
 async def test_a_job_over_which_workers_die_is_failed_and_put_aside(bench: Any, redis_of: Any) -> None:

@@ -266,7 +266,7 @@ async def test_a_tick_after_the_end_says_nothing_and_leaves_nothing(redis: Redis
 async def test_a_job_has_ended_and_its_time_stops_when_the_platform_knows_it(
     redis: Redis, ledger: Ledger
 ) -> None:
-    """Ended is ended, for whoever asks us."""
+    """Until then it is RUNNING: the end may still have to be told."""
     await ledger.begin()
     await note(redis, started=await seconds_ago(redis, 100))
     outbox = await opened(redis)
