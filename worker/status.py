@@ -144,7 +144,7 @@ def _line_parts(snapshot: Snapshot) -> Iterator[str]:
 
 
 def _percent(snapshot: Snapshot) -> str:
-    return "" if snapshot.share is None else f"{snapshot.share:.0%}".replace("%", " %")
+    return "" if snapshot.share is None else f"{int(snapshot.share * 100)} %"
 
 
 def _rate(snapshot: Snapshot) -> Iterator[str]:

@@ -139,7 +139,7 @@ class Snapshot:
     @property
     def share(self) -> float | None:
         """How much of it is done, 0 to 1, by bytes; None before it is planned."""
-        if self.state in {JobState.COMPLETED, JobState.FAILED}:
+        if self.state is JobState.COMPLETED:
             return 1.0
         if not self.is_planned:
             return None

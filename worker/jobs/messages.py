@@ -62,7 +62,8 @@ def progress_message(
     """Say how far a job is, as in `45 % done: 450 of 1000 files, 123.4 MB/s, 12 min left`."""
     left = "" if seconds_left is None else f", {duration(seconds_left)} left"
     rate = f"{megabytes_per_second:.1f} MB/s"
-    return f"{share:.0%} done: {done_files} of {_counted(files, 'file')}, {rate}{left}.".replace("%", " %", 1)
+    # Rounded down: 100 % is said of what is done.
+    return f"{int(share * 100)} % done: {done_files} of {_counted(files, 'file')}, {rate}{left}."
 
 
 def duration(seconds: float) -> str:

@@ -38,6 +38,7 @@ _REPORTS = TypeAdapter(tuple[Report, ...])
 # A write whose answer was lost is repeated, with the same ids: then it is there already.
 _PUT = """
 local function count(outcome)
+    if redis.call('EXISTS', KEYS[9]) == 0 then return end  -- the job was dropped
     local kind, code, bytes = string.match(outcome, '^(%S+) (%S+) (%d+)$')
     redis.call('HINCRBY', KEYS[9], 'done_files', 1)
     redis.call('HINCRBY', KEYS[9], 'done_bytes', bytes)

@@ -114,9 +114,11 @@ class Deliveries:
             return
         books = self._books(lease, address)
         async with self._kept(lease, Stop()):
-            if books.batch:
+            # Whoever had the lease before may have delivered it, or the broker lost its data. Then only what
+            # taking the lease has left there is to be taken away, as with a late copy of a batch's message.
+            if books.batch and (lease.ended or await books.batches.part(books.batch) is None):
                 await self._settle(lease, address, books)
-            else:
+            elif not books.batch and (lease.ended or await books.batches.is_to_be_ended()):
                 await self._runner.deliver(address, books, is_ended=bool(lease.ended))
         if books.batch and await books.batches.is_to_be_ended():
             await self.deliver(batch_named(name)[0], address)
@@ -248,6 +250,7 @@ class Deliveries:
         batches = self._batches(assignment.job)
         if assignment.batch is None:
             await batches.send_planning()
+            return
         if not await batches.is_to_be_ended():
             return
         try:

@@ -87,6 +87,8 @@ class _Bodies:
     def run(self, task: Task, document: dict[str, Any], handle: _Handle) -> None:
         """Bring a task's message to its fate; what it raises tells Celery."""
         about = {"task_id": task.request.id, "job_id": job_id([document])}
+        if task.name == BATCH_TASK:
+            about["batch"] = document["batch"]
         with structlog.contextvars.bound_contextvars(**about):
             verdict = self._verdict(task, document, handle)
             _log.info("The task is over", fate=verdict.fate, reason=verdict.reason)

@@ -9,7 +9,7 @@ from pydantic import SecretStr
 from structlog.testing import capture_logs
 
 from worker.jobs import file_run, object_digests
-from worker.jobs.ledger import Ledger
+from worker.jobs.ledger import JobState, Ledger
 from worker.jobs.plan import Part
 from worker.jobs.stopping import Stop, StopReason
 from worker.libsafe.client import PlatformClient
@@ -73,6 +73,26 @@ async def test_a_job_that_is_stopped_before_it_began_fails_without_a_file(bench:
     assert verdict.fate is Fate.ACKNOWLEDGED
     assert bench.platform.job(job_id).status == "FAILED"
     assert "an operator terminated it" in bench.platform.messages(job_id)[0].message
+
+
+async def test_a_job_that_is_cancelled_before_it_began_fails_without_a_file(
+    bench: Any, redis_of: Any
+) -> None:
+    """Whoever cancels it need not wait until a worker takes its message."""
+    file_id = await bench.add(b"abc")
+    job_id, payload = bench.platform.new_job(file_ids=[file_id])
+    async with redis_of(bench.platform) as redis:
+        ledger = Ledger(redis, f"hash-worker:job:{bench.platform.api_url}/job/{job_id}")
+        assert await ledger.cancel("it was cancelled.")
+
+        ended = bench.ended(job_id, await bench.handle(payload))
+        snapshot = await ledger.snapshot()
+
+    assert (ended.verdict.fate, ended.status) == (Fate.ACKNOWLEDGED, "FAILED")
+    assert ended.texts == ["ERROR: The job can't run: it was cancelled."]
+    assert bench.platform.hashes(file_id) == {}
+    assert snapshot is not None
+    assert snapshot.state is JobState.FAILED
 
 
 async def test_a_message_that_is_cut_off_with_its_worker_goes_back(

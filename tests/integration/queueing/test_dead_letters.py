@@ -9,7 +9,7 @@ import redis
 from kombu.exceptions import OperationalError
 
 from tests.support.toy_queue import ToyQueue, envelope, until
-from worker.libsafe.outbox import UNDELIVERED
+from worker.libsafe.outbox import KEPT_OF_A_BATCH, UNDELIVERED, batch_name
 from worker.queueing import dead_letters
 from worker.queueing.dead_letters import DEAD, DeadLetter, DeadLetters, NothingToQueueError
 
@@ -115,6 +115,66 @@ def test_an_end_that_waits_in_its_outbox_is_delivered_again(queue: ToyQueue) -> 
     assert queue.redis.smembers(UNDELIVERED) == {J.encode()}
     assert queue.redis.exists(f"{J}:end", f"{J}:head", f"{J}:outbox") == 3
     assert not queue.dead.letters()
+
+
+def test_of_all_batches_that_are_put_aside_the_first_parks_their_job(queue: ToyQueue) -> None:
+    """Each would say the same; the ledger knows that nothing more is to be sent."""
+    queue.redis.hset(f"{J}:ledger", "spread", 1)
+
+    for name in ("a", "b"):
+        queue.dead.park(job_letter(name))
+
+    (letter,) = queue.dead.letters()
+    assert letter.payload == {"name": "a", "key": KEY}
+    assert queue.redis.hget(f"{J}:ledger", "parked") == b"1"
+
+
+def test_a_batch_of_a_job_that_is_not_known_any_more_makes_no_letter(queue: ToyQueue) -> None:
+    """The job's letter was dropped, or the broker has lost its data: there is nothing to go on with."""
+    queue.dead.park(job_letter())
+
+    assert not queue.dead.letters()
+    assert not queue.redis.exists(f"{J}:ledger")
+
+
+def test_a_job_that_was_parked_and_is_requeued_goes_on_where_it_stands(queue: ToyQueue) -> None:
+    """Its payload is on the queue; what is planned and what is done stays, and its batches' ends do."""
+    stays = {f"{J}:batches", f"{J}:sent", f"{J}:ledger", f"{batch_name(J, 1)}:end", f"{J}:payload"}
+    queue.redis.mset(dict.fromkeys(stays - {f"{J}:ledger"}, "x"))
+    queue.redis.hset(f"{J}:ledger", "spread", 1)
+    queue.dead.park(job_letter())
+    (letter,) = queue.dead.letters()
+
+    assert queue.dead.requeue(letter.id)
+
+    assert not queue.dead.letters()
+    assert len(queue.messages()) == 1
+    assert queue.redis.exists(*stays) == len(stays)
+
+
+def test_a_job_that_is_dropped_with_its_batches_leaves_no_key_behind(queue: ToyQueue) -> None:
+    """Waiting, sent, done and undelivered ones: nothing of them is left, and nobody looks for their ends."""
+    batches = [batch_name(J, number) for number in (1, 2, 10)]
+    another = batch_name(f"{J}7", 1)
+    for name in (*batches, another):
+        queue.redis.mset({f"{name}:{what}": KEY for what in KEPT_OF_A_BATCH})
+    queue.redis.sadd(UNDELIVERED, *batches, another)
+    queue.redis.hset(f"{J}:batches", mapping=dict.fromkeys(("1", "2", "10"), KEY))
+    queue.redis.hset(f"{J}:ledger", "spread", 1)
+    queue.redis.hset(f"{J}:payload", mapping={"document": KEY, "head": KEY})
+    queue.redis.zadd(f"{J}:waiting", {"2": 1})
+    queue.redis.sadd(f"{J}:sent", "1", "10")
+    queue.redis.hset(f"{J}:moving", "1", 5)
+    queue.redis.mset({f"{J}:head": KEY, f"{J}:epoch": 1})
+    queue.dead.park(job_letter())
+    (letter,) = queue.dead.letters()
+
+    assert queue.dead.drop(letter.id)
+
+    others = {f"{another}:{what}" for what in KEPT_OF_A_BATCH}
+    left = {key.decode() for key in queue.redis.scan_iter()}
+    assert left == others | {UNDELIVERED, f"{J}:epoch", "hash-worker:dead:last"}
+    assert queue.redis.smembers(UNDELIVERED) == {another.encode()}
 
 
 GONE = {f"{J}:{what}" for what in ("head", "outbox", "files", "refused", "attempts")}

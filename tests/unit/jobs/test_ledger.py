@@ -403,7 +403,7 @@ RUNNING = JobState.RUNNING
         (Snapshot(RUNNING, 2, 100, is_planned=True, done_bytes=120, seconds=5), 1.0, 0.0),
         (Snapshot(RUNNING, 2, 100, done_bytes=25, seconds=5), None, None),
         (Snapshot(JobState.WAITING, 2, 100, is_planned=True, done_bytes=50), 0.5, None),
-        (Snapshot(JobState.FAILED, 2, 100, is_planned=True, done_bytes=25, seconds=5), 1.0, None),
+        (Snapshot(JobState.FAILED, 2, 100, is_planned=True, done_bytes=25, seconds=5), 0.25, None),
         (Snapshot(JobState.COMPLETED, seconds=5), 1.0, None),
         (Snapshot(JobState.LEFT, 2, 100, is_planned=True, done_bytes=25, seconds=5), 0.25, None),
     ],

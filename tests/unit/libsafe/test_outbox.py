@@ -35,13 +35,15 @@ async def opened(redis: Redis, name: str = JOB) -> Outbox:
     """Take the lease of the job, or of a batch, and open its outbox."""
     lease = await Leases(redis, 60).take(name)
     assert isinstance(lease, Lease)
+    # A job that has begun has a ledger.
+    await redis.hsetnx(f"{batch_named(name)[0]}:ledger", "started", "1")  # type: ignore[misc]  # redis types it for both its clients
     return Outbox(redis, name, ADDRESS, lease)
 
 
 async def ledger(redis: Redis) -> dict[str, str]:
     """Give what the job's ledger holds."""
-    fields: dict[str, str] = await redis.hgetall(f"{JOB}:ledger")  # type: ignore[misc]  # redis types it for both its clients
-    return fields
+    fields: dict[str, str] = await redis.hgetall(f"{JOB}:ledger")  # type: ignore[misc]  # as above
+    return {name: value for name, value in fields.items() if name != "started"}
 
 
 async def test_what_was_put_is_there_for_another_run_in_order(redis: Redis) -> None:
