@@ -18,10 +18,10 @@ from worker.hashing.algorithms import resolve
 from worker.hashing.errors import UnknownAlgorithmError
 from worker.hashing.lanes import LanePool
 from worker.jobs.errors import FileNotHashedError
-from worker.jobs.files_run import JobTools
 from worker.jobs.progress import Show
 from worker.jobs.runner import JobRunner
 from worker.jobs.stopping import Stop
+from worker.jobs.tools import JobTools
 from worker.libsafe.addresses import check_host
 from worker.libsafe.breaker import Breaker
 from worker.libsafe.client import PlatformClient, open_http
@@ -146,7 +146,7 @@ async def open_deliveries(settings: Settings) -> AsyncIterator[Deliveries]:
     url = settings.broker.url.get_secret_value()
     async with open_runner(settings) as runner, open_broker(url) as redis:
         leases = Leases(redis, settings.worker.lease_seconds)
-        limits = Limits(settings.limits.container_tasks, settings.limits.platform_tasks)
+        limits = Limits(settings.limits.container_batches, settings.limits.platform_tasks)
         deliveries = Deliveries(redis, leases, runner, limits=limits, most_attempts=settings.worker.attempts)
         reconciler = Reconciler(
             redis, deliveries, DeadLetters(url), pause_seconds=settings.broker.sweep_seconds

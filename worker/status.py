@@ -121,6 +121,7 @@ def _facts(snapshot: Snapshot) -> dict[str, str]:
         **({} if snapshot.state is JobState.WAITING else counts),
         "not hashed": _by_code(snapshot.not_hashed),
         "passed over": _by_code(snapshot.passed_over),
+        "batches": f"{snapshot.settled_batches} of {snapshot.batches} settled" if snapshot.batches else "",
         "broken off": _counted(broken, "batch", "batches") if broken else "",
         "parked": _PARKED if snapshot.is_parked else "",
         "cancelled": snapshot.cancelled,

@@ -157,7 +157,6 @@ async def test_on_a_terminal_it_is_drawn_until_it_has_ended(redis: Redis, asked:
     assert status == 1
     assert "450 of 1,000" in shown.drawn
     assert "FAILED" in shown.drawn
-    assert "100 %" in shown.drawn
 
 
 async def test_ctrl_c_ends_only_the_showing(redis: Redis, asked: dict[str, str]) -> None:

@@ -42,7 +42,7 @@ SMALL_BATCHES: Mapping[str, object] = {
     "WORKER__BATCH_FILES": 5,
     "WORKER__BATCH_BYTES": 2 * MiB,
     "WORKER__FILES_AT_ONCE": 2,
-    "LIMITS__CONTAINER_TASKS": 4,
+    "LIMITS__CONTAINER_BATCHES": 4,
 }
 """For workers that spread jobs of a few files: batches of 5 files, 4 of them at a time in all workers."""
 

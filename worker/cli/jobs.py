@@ -108,12 +108,15 @@ def status(
 def cancel(job_id: JobId, platform: Platform = "") -> None:
     """End a job: what runs stops within seconds, nothing more is begun, its platform is told FAILED.
 
-    Exit status 0: it ends soon; 1: it had ended already; 2: no such job, or several platforms have one.
+    Exit status 0: it ends soon; 1: it had ended already, or waits for its dead letter to be seen to; 2: no
+    such job, or several platforms have one.
     """
     from worker.status import find_job
 
     async def end(intake: "Intake") -> bool:
         job = await find_job(intake, job_id, platform)
+        if job.snapshot.is_parked:
+            leave(f"Job {job_id} is parked; `hash-worker dead` shows its dead letter.", FAILED)
         return await intake.cancel(job, "it was cancelled.")
 
     if not _ask_broker(end, away=_AWAY, when_stopped="Stopped; the job may be cancelled or not."):

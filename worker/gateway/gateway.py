@@ -97,6 +97,10 @@ class Gateway:
     async def cancel(self, request: web.Request) -> web.Response:
         """Have a job end."""
         job = await self._job(request)
+        if job.snapshot.is_parked:
+            raise RefusedError(
+                HTTPStatus.CONFLICT, "The job is parked: drop its dead letter, or have it queued again."
+            )
         if not await self._intake.cancel(job, "it was cancelled."):
             raise RefusedError(HTTPStatus.CONFLICT, "The job has ended already.")
         return answer(Cancelled(job_id=request[JOB_ID], platform=job.platform), HTTPStatus.ACCEPTED)

@@ -40,6 +40,14 @@ class ByteCounts(_Answer):
     done: int
 
 
+class BatchCounts(_Answer):
+    """Batches of a job that is spread over the workers."""
+
+    total: int = Field(description="Planned so far; 0 for a job that one task runs whole.")
+    settled: int = Field(description="Done, and the platform has their reports.")
+    broken: int = Field(description="Of those, that were broken off; the job's messages say why.")
+
+
 class JobProgress(_Answer):
     """How far a job is."""
 
@@ -49,6 +57,7 @@ class JobProgress(_Answer):
     state: JobState = Field(description="WAITING: nobody has begun it. LEFT: the platform itself ended it.")
     files: FileCounts
     bytes: ByteCounts
+    batches: BatchCounts
     share: float | None = Field(description="Done, 0 to 1, by bytes; null until the job is planned.")
     bytes_per_second: int
     seconds: float = Field(description="Since it began.")

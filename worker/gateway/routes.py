@@ -71,13 +71,13 @@ ROUTES = (
     Route(
         "DELETE",
         "/v1/jobs/{job_id}",
-        "Cancel a job: it ends FAILED within seconds.",
+        "Cancel a job: what runs of it stops within seconds, and it ends FAILED.",
         Gateway.cancel,
         Cancelled,
         HTTPStatus.ACCEPTED,
         {
             **_NOT_ONE_JOB,
-            HTTPStatus.CONFLICT: "The job has ended already, or several platforms have one of this id.",
+            HTTPStatus.CONFLICT: "It has ended, it is parked, or several platforms have one of this id.",
             **_AWAY,
         },
     ),

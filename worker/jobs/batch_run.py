@@ -4,12 +4,13 @@ from collections.abc import AsyncIterator, Collection
 
 from worker.jobs.batches import Batches
 from worker.jobs.ending import broken_off
-from worker.jobs.files_run import FilesRun, JobTools, algorithms_of
+from worker.jobs.files_run import FilesRun
 from worker.jobs.ledger import Ledger
 from worker.jobs.plan import FileReference, Part, Plan
 from worker.jobs.progress import Progress, Show
 from worker.jobs.stopping import ENDS_JOB, Stop, StoppedError, StopReason
 from worker.jobs.supervision import finish, supervise
+from worker.jobs.tools import JobTools, algorithms_of
 from worker.jobs.watch import Watch
 from worker.libsafe.client import PlatformClient
 from worker.libsafe.outbox import Outbox, batch_named

@@ -43,14 +43,21 @@ local function close()
 end
 """
 _FENCED = "if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 'held' end\n"
-# ARGV: token, document, template, queue, head, what the names of batches begin with, most sent.
+# ARGV: token, document, template, queue, head, what the names of batches begin with, most sent, letters.
+# A late copy of the payload may hold an older key; only a job that was parked needs another one.
 _SPREAD = (
     _FENCED
     + _SENDING
     + """
-redis.call('HSET', KEYS[7], 'document', ARGV[2], 'template', ARGV[3], 'queue', ARGV[4], 'head', ARGV[5])
+local parked = redis.call('HGET', KEYS[2], 'parked')
+if parked or redis.call('EXISTS', KEYS[7]) == 0 then
+    redis.call('HSET', KEYS[7], 'document', ARGV[2], 'template', ARGV[3], 'queue', ARGV[4], 'head', ARGV[5])
+end
 redis.call('HSET', KEYS[2], 'spread', 1)
-redis.call('HDEL', KEYS[2], 'parked')
+if parked then
+    redis.call('HDEL', KEYS[2], 'parked')
+    redis.call('HDEL', ARGV[8], parked)
+end
 for _, batch in ipairs(redis.call('SMEMBERS', KEYS[5])) do
     if redis.call('EXISTS', ARGV[6] .. batch .. ':' .. KEYS[10] .. ':lease') == 0 then send(batch) end
 end
@@ -59,7 +66,7 @@ close()
 return 'ok'
 """
 )
-# ARGV: token, which is not looked at.
+# It looks at no lease.
 _SEND_PLANNING = (
     _SENDING
     + """
@@ -68,18 +75,21 @@ if not is_planned and redis.call('HEXISTS', KEYS[7], 'template') == 1 then send(
 return 'ok'
 """
 )
-# ARGV: token, most sent, cursor, files, bytes, then code and count of what was passed over, "", and for each
-# batch its number, bytes and part. It may come twice, when the answer to the first was lost.
+# ARGV: token, most sent, the cursor before, the new one, files, bytes, then code and count of what was passed
+# over, "", and for each batch its number, bytes and part. It may come twice, when the answer to the first was
+# lost, and then late; and the broker may have lost what the planner has added before.
 _ADD = (
     _FENCED
     + _SENDING
     + """
 if redis.call('HEXISTS', KEYS[2], 'cancelled') == 1 then return 'cancelled' end
-if redis.call('HGET', KEYS[2], 'cursor') == ARGV[3] then return 'ok' end
-redis.call('HSET', KEYS[2], 'cursor', ARGV[3])
-redis.call('HINCRBY', KEYS[2], 'files', ARGV[4])
-redis.call('HINCRBY', KEYS[2], 'bytes', ARGV[5])
-local at = 6
+local cursor = redis.call('HGET', KEYS[2], 'cursor') or ''
+if cursor == ARGV[4] then return 'ok' end
+if cursor ~= ARGV[3] then return 'held' end
+redis.call('HSET', KEYS[2], 'cursor', ARGV[4])
+redis.call('HINCRBY', KEYS[2], 'files', ARGV[5])
+redis.call('HINCRBY', KEYS[2], 'bytes', ARGV[6])
+local at = 7
 while ARGV[at] ~= '' do
     redis.call('HINCRBY', KEYS[2], 'passed_over:' .. ARGV[at], ARGV[at + 1])
     at = at + 2
@@ -94,17 +104,20 @@ release(ARGV[2])
 return 'ok'
 """
 )
+# ARGV: token, and the last cursor, if all was planned.
 _PLANNED = (
     _FENCED
     + _SENDING
     + """
+if ARGV[2] and (redis.call('HGET', KEYS[2], 'cursor') or '') ~= ARGV[2] then return 'held' end
 redis.call('HSET', KEYS[2], 'planned', 1)
 close()
 return 'ok'
 """
 )
-# KEYS beside the usual: the batch's outbox, and what else is kept of it. KEYS[1] is the batch's lease.
-# ARGV: token, most sent, the batch's number, its name, 1 if it was broken off.
+# KEYS beside the usual, whose first is the batch's lease: the batch's outbox, what else is kept of it, as
+# KEPT_OF_A_BATCH says, and the rooms that the run leaves: the next batch may be waiting for its place.
+# ARGV: token, most sent, the batch's number, its name, 1 if it was broken off, keys that are kept of a batch.
 _SETTLE = (
     _FENCED
     + _SENDING
@@ -117,7 +130,9 @@ end
 redis.call('SREM', KEYS[5], ARGV[3])
 redis.call('HDEL', KEYS[6], ARGV[3])
 redis.call('SREM', KEYS[9], ARGV[4])
-redis.call('DEL', unpack(KEYS, 12))
+local last = 11 + ARGV[6]
+redis.call('DEL', unpack(KEYS, 12, last))
+for i = last + 1, #KEYS do redis.call('ZREM', KEYS[i], KEYS[1]) end
 release(ARGV[2])
 close()
 return 'ok'
@@ -159,11 +174,13 @@ class Sending:
         document: The job's payload as JSON; it holds keys.
         template: A message, with `@BATCH@` where the batch's number belongs.
         queue: The list in Redis.
+        letters: The hash of dead letters in Redis: that of a parked job goes when it is freed.
     """
 
     document: str = field(repr=False)
     template: str
     queue: str
+    letters: str
 
 
 class Batches:
@@ -196,14 +213,14 @@ class Batches:
 
         Args:
             fence: The job's lease.
-            sending: The payload's key may be newer than the one before.
+            sending: Its payload counts for a job that was parked, and else the first one.
             head: Where the job's end is delivered, of `Outbox.head`.
 
         Raises:
             JobTakenOverError: Another run has the job's lease.
         """
-        given = [sending.document, sending.template, sending.queue, head, BATCH_PREFIX, self._most_sent]
-        await self._run(_SPREAD, fence, given)
+        given = [sending.document, sending.template, sending.queue, head]
+        await self._run(_SPREAD, fence, [*given, BATCH_PREFIX, self._most_sent, sending.letters])
 
     async def send_planning(self) -> None:
         """Have the job planned, if it is not.
@@ -228,6 +245,7 @@ class Batches:
         first: int,
         batches: Sequence[Batch],
         *,
+        previous: str,
         cursor: str,
         passed_over: Mapping[str, int],
     ) -> bool:
@@ -237,6 +255,7 @@ class Batches:
             fence: The job's lease.
             first: The number of the first, one more than the last that was added.
             batches: What was planned since then.
+            previous: The cursor of the call before, empty at the first.
             cursor: Where a planner that follows goes on; another one with each call.
             passed_over: Files since then that nobody wants hashed, by the code of the reason.
 
@@ -244,7 +263,7 @@ class Batches:
             False if the job was cancelled: nothing was added.
 
         Raises:
-            JobTakenOverError: Another run has the job's lease.
+            JobTakenOverError: Another run has the job's lease, or the broker has lost the call before.
         """
         files = sum(batch.files for batch in batches)
         size_bytes = sum(batch.size_bytes for batch in batches)
@@ -252,16 +271,20 @@ class Batches:
         added: list[Any] = []
         for number, batch in enumerate(batches, first):
             added += [number, batch.size_bytes, batch.part.as_json()]
-        given = [self._most_sent, cursor, files, size_bytes, *counts, "", *added]
+        given = [self._most_sent, previous, cursor, files, size_bytes, *counts, "", *added]
         return await self._run(_ADD, fence, given) == "ok"
 
-    async def finish_planning(self, fence: Fence) -> None:
-        """Say that all batches are there; again is fine.
+    async def finish_planning(self, fence: Fence, cursor: str | None = None) -> None:
+        """Say that all batches are there, or all that will be; again is fine.
+
+        Args:
+            fence: The job's lease.
+            cursor: Of the last call of `add`; None if the job is ended before all is planned.
 
         Raises:
-            JobTakenOverError: Another run has the job's lease.
+            JobTakenOverError: Another run has the job's lease, or the broker has lost the last call.
         """
-        await self._run(_PLANNED, fence, [])
+        await self._run(_PLANNED, fence, [] if cursor is None else [cursor])
 
     async def part(self, batch: int) -> Part | None:
         """Give the files of a batch; None if it is settled, or the job is over."""
@@ -280,8 +303,8 @@ class Batches:
             JobTakenOverError: Another run has the batch's lease, or its outbox is not empty.
         """
         name = batch_name(self._job, batch)
-        more = [f"{name}:{what}" for what in KEPT_OF_A_BATCH]
-        given = [self._most_sent, batch, name, int(is_broken)]
+        more = [*(f"{name}:{what}" for what in KEPT_OF_A_BATCH), *fence.rooms]
+        given = [self._most_sent, batch, name, int(is_broken), len(KEPT_OF_A_BATCH)]
         await self._run(_SETTLE, fence, given, lease=f"{name}:lease", more=more)
 
     async def _run(
@@ -295,6 +318,7 @@ class Batches:
         return str(answer)
 
     def _keys(self, lease: str) -> list[str]:
+        """Give the keys of all scripts: 1 a lease, 2 the ledger, and so on to 11, the job's attempts."""
         whats = ("ledger", "batches", "waiting", "sent", "moving", "payload", "head")
         return [lease, *map(self._key, whats), UNDELIVERED, self._job, self._key("attempts")]
 

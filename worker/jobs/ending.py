@@ -6,14 +6,15 @@ from worker.libsafe.models import JobStatus
 from worker.libsafe.reports import MessageReport, Report, StatusReport
 
 
-def end_of(snapshot: Snapshot | None, broken: str | None) -> list[Report]:
+def end_of(snapshot: Snapshot | None, broken: str | None = None) -> list[Report]:
     """Give the end of a job, from what its ledger has counted.
 
     Args:
         snapshot: None if the broker has lost it.
-        broken: Why the job is broken off, a sentence's end; None if all its files were looked at.
+        broken: Why the job is broken off, a sentence's end; None if that is only known if it was cancelled.
     """
     counted = snapshot or Snapshot()
+    broken = broken or counted.cancelled or None
     summary = messages.summary_message(
         hashed_files=counted.hashed_files,
         hashed_bytes=counted.hashed_bytes,

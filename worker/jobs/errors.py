@@ -34,3 +34,8 @@ def is_away(error: Exception) -> bool:
     """Tell a platform that is away, or asks for time, from one that fails over one file."""
     asks_for_time = isinstance(error, PlatformBusyError) and error.retry_after_seconds is not None
     return asks_for_time or isinstance(error, PlatformUnreachableError)
+
+
+def own_error(error: Exception) -> str:
+    """Name an error of ours without its text, which may hold anything."""
+    return f"the hash worker itself met an error ({type(error).__name__}); its log has the details."

@@ -2,55 +2,27 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
 
 import structlog
 
-from worker.hashing.algorithms import Algorithm, resolve
+from worker.hashing.algorithms import Algorithm
 from worker.hashing.errors import HashingError
-from worker.hashing.lanes import LanePool
 from worker.jobs import messages
-from worker.jobs.errors import CONCERNS_ALL, FileNotHashedError, is_away
-from worker.jobs.file_run import FileRun, HashedFile, Stores
+from worker.jobs.errors import CONCERNS_ALL, FileNotHashedError, is_away, own_error
+from worker.jobs.file_run import FileRun, HashedFile
 from worker.jobs.plan import FileReference
+from worker.jobs.tools import JobTools
 from worker.libsafe.client import PlatformClient
 from worker.libsafe.errors import LibsafeError, TransientLibsafeError
 from worker.libsafe.models import FileRecord
 from worker.libsafe.outbox import FileDone
-from worker.libsafe.payload import Payload
 from worker.libsafe.reports import MessageReport
-from worker.libsafe.routes import Routes
 from worker.libsafe.sender import ReportSender
 from worker.storage.errors import StorageError
 
 _OFFLINE = "offline"
 
 _log = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class JobTools:
-    """What every job of a worker shares."""
-
-    stores: Stores
-    lanes: LanePool
-    routes: Routes
-    default_algorithms: tuple[str, ...]
-    files_at_once: int
-    batch_files: int
-    batch_bytes: int
-    ranges_in_flight: int
-    offline_storage_class_ids: frozenset[str]
-    offline_is_error: bool
-
-
-def algorithms_of(payload: Payload, tools: JobTools) -> tuple[Algorithm, ...]:
-    """Give the algorithms that a job asks for, or the worker's default.
-
-    Raises:
-        UnknownAlgorithmError: There is one that nobody knows.
-    """
-    return resolve(payload.algorithms or tools.default_algorithms)
 
 
 class FilesRun:
@@ -161,11 +133,6 @@ class FilesRun:
                 reference.key, "not_hashed" if is_error else "passed_over", reference.size_bytes, code
             ),
         )
-
-
-def own_error(error: Exception) -> str:
-    """Name an error of ours without its text, which may hold anything."""
-    return f"the hash worker itself met an error ({type(error).__name__}); its log has the details."
 
 
 def _record_of(reference: FileReference) -> FileRecord:

@@ -22,24 +22,29 @@ _NOW = """
 local time = redis.call('TIME')
 local now = time[1] + time[2] / 1000000
 """
-# KEYS: ledger, what else is kept of a spread job. ARGV: seconds to keep.
-# A ledger that is over is of an earlier life.
+# KEYS: ledger, moving. A ledger that is over is of an earlier life. It is kept as long as the job takes.
 _BEGIN = (
     _NOW
     + """
 if redis.call('HEXISTS', KEYS[1], 'over') == 1 then redis.call('DEL', unpack(KEYS)) end
 redis.call('HSETNX', KEYS[1], 'started', now)
-redis.call('EXPIRE', KEYS[1], ARGV[1])
+redis.call('PERSIST', KEYS[1])
 """
 )
-# KEYS: ledger, moving. ARGV: the batch, bytes moving in it, seconds and share between two tellings.
+# A run that was frozen may come late: the one after it may have spread the job.
+_SET_TOTALS = """
+if redis.call('HEXISTS', KEYS[1], 'spread') == 0 then redis.call('HSET', KEYS[1], unpack(ARGV)) end
+"""
+# KEYS: ledger, moving, batches. ARGV: the batch, bytes moving in it, seconds and share between two tellings.
 _TICK = (
     _NOW
     + """
 if redis.call('HEXISTS', KEYS[1], 'started') == 0 or redis.call('HEXISTS', KEYS[1], 'over') == 1 then
     return {0, {}, 0, ''}
 end
-redis.call('HSET', KEYS[2], ARGV[1], ARGV[2])
+if ARGV[1] == '0' or redis.call('HEXISTS', KEYS[3], ARGV[1]) == 1 then
+    redis.call('HSET', KEYS[2], ARGV[1], ARGV[2])
+end
 local function number(name) return tonumber(redis.call('HGET', KEYS[1], name) or '0') end
 local moving = 0
 for _, bytes in ipairs(redis.call('HVALS', KEYS[2])) do moving = moving + bytes end
@@ -67,12 +72,21 @@ for _, bytes in ipairs(redis.call('HVALS', KEYS[3])) do moving = moving + bytes 
 return {redis.call('GET', KEYS[2]) or '', redis.call('HGETALL', KEYS[1]), moving, tostring(now)}
 """
 )
+# KEYS: ledger, end, batches, waiting, sent. ARGV: the reason, seconds to keep, "left" or "".
+# Of a hundred thousand batches only those that are sent are looked at.
 _CANCEL = """
 if redis.call('EXISTS', KEYS[2]) == 1 or redis.call('HEXISTS', KEYS[1], 'over') == 1 then return 0 end
-redis.call('HSETNX', KEYS[1], 'cancelled', ARGV[1])
-redis.call('EXPIRE', KEYS[1], ARGV[2])
-for _, batch in ipairs(redis.call('ZRANGE', KEYS[4], 0, -1)) do redis.call('HDEL', KEYS[3], batch) end
-redis.call('DEL', KEYS[4])
+if redis.call('HSETNX', KEYS[1], 'cancelled', ARGV[1]) == 1 and ARGV[3] == 'left' then
+    redis.call('HSET', KEYS[1], 'left', 1)
+end
+if redis.call('HEXISTS', KEYS[1], 'started') == 0 then redis.call('EXPIRE', KEYS[1], ARGV[2]) end
+local sent = {}
+for _, batch in ipairs(redis.call('SMEMBERS', KEYS[5])) do
+    local part = redis.call('HGET', KEYS[3], batch)
+    if part then sent[#sent + 1] = {batch, part} end
+end
+redis.call('UNLINK', KEYS[3], KEYS[4])
+for _, kept in ipairs(sent) do redis.call('HSET', KEYS[3], kept[1], kept[2]) end
 return 1
 """
 
@@ -113,7 +127,9 @@ class Snapshot:
         hashed_bytes: In them.
         not_hashed: Files without digests, by the code of the reason.
         passed_over: Files that nobody wants hashed, by the code of the reason.
-        broken_batches: Batches that were broken off.
+        batches: Added so far; 0 for a job that is run whole.
+        settled_batches: Done, and the platform knows.
+        broken_batches: Of those, that were broken off.
         seconds: Since it began; 0 before.
         cancelled: Why it is to end, empty if it is not.
         is_left: The platform has ended it: it is told nothing more.
@@ -130,6 +146,8 @@ class Snapshot:
     hashed_bytes: int = 0
     not_hashed: Mapping[str, int] = field(default_factory=dict)
     passed_over: Mapping[str, int] = field(default_factory=dict)
+    batches: int = 0
+    settled_batches: int = 0
     broken_batches: int = 0
     seconds: float = 0.0
     cancelled: str = ""
@@ -171,6 +189,11 @@ class Snapshot:
                 "passed_over": dict(self.passed_over),
             },
             "bytes": {"total": self.size_bytes if self.is_planned else None, "done": self.done_bytes},
+            "batches": {
+                "total": self.batches,
+                "settled": self.settled_batches,
+                "broken": self.broken_batches,
+            },
             "share": self.share,
             "bytes_per_second": round(self.bytes_per_second),
             "seconds": round(self.seconds, 1),
@@ -198,7 +221,7 @@ class Ledger:
     async def begin(self) -> None:
         """Take note that the job has begun; again is fine. What is left of an earlier life is forgotten."""
         keys = [self._key("ledger"), self._key("moving")]
-        await self._redis.eval(_BEGIN, len(keys), *keys, END_KEPT_SECONDS)  # type: ignore[misc]  # redis types it for both its clients
+        await self._redis.eval(_BEGIN, len(keys), *keys)  # type: ignore[misc]  # redis types it for both its clients
         await self.note_name()
 
     async def note_name(self) -> None:
@@ -208,8 +231,9 @@ class Ledger:
     async def set_totals(self, *, files: int, size_bytes: int, passed_over: Mapping[str, int]) -> None:
         """Say what a job that is run whole consists of."""
         counts = {f"passed_over:{code}": count for code, count in passed_over.items()}
-        fields = {"files": files, "bytes": size_bytes, "planned": 1, **counts}
-        await self._redis.hset(self._key("ledger"), mapping=fields)  # type: ignore[misc]  # as above
+        fields: dict[str, str | int] = {"files": files, "bytes": size_bytes, "planned": 1, **counts}
+        given: list[str | int] = [argument for pair in fields.items() for argument in pair]
+        await self._redis.eval(_SET_TOTALS, 1, self._key("ledger"), *given)  # type: ignore[misc]  # as above
 
     async def tick(self, batch: int, moving_bytes: int) -> tuple[Snapshot | None, bool]:
         """Say how far the files under way are.
@@ -221,7 +245,7 @@ class Ledger:
         Returns:
             The job's progress, None if it is over; and whether the caller is to tell the platform.
         """
-        keys = [self._key("ledger"), self._key("moving")]
+        keys = [self._key("ledger"), self._key("moving"), self._key("batches")]
         tell, pairs, moving, now = await self._redis.eval(  # type: ignore[misc]  # as above
             _TICK, len(keys), *keys, batch, moving_bytes, _TELL_SECONDS, _TELL_SHARE
         )
@@ -246,8 +270,7 @@ class Ledger:
         Returns:
             False if it has ended already.
         """
-        keys = [self._key(what) for what in ("ledger", "end", "batches", "waiting")]
-        return bool(await self._redis.eval(_CANCEL, len(keys), *keys, reason, END_KEPT_SECONDS))  # type: ignore[misc]  # as above
+        return await self._cancel(reason)
 
     async def is_parked(self) -> bool:
         """Tell whether nothing more of it is sent, until its dead letter is queued anew."""
@@ -255,12 +278,16 @@ class Ledger:
 
     async def leave(self) -> None:
         """Have the job end without another word: the platform has ended it."""
-        if await self.cancel("the platform has ended it."):
-            await self._redis.hset(self._key("ledger"), "left", "1")  # type: ignore[misc]  # as above
+        await self._cancel("the platform has ended it.", "left")
 
     async def cancelled(self) -> str:
         """Tell why the job is to end; empty if it is not."""
         return await self._redis.hget(self._key("ledger"), "cancelled") or ""  # type: ignore[misc]  # as above
+
+    async def _cancel(self, reason: str, left: str = "") -> bool:
+        keys = [self._key(what) for what in ("ledger", "end", "batches", "waiting", "sent")]
+        given: list[str | int] = [reason, END_KEPT_SECONDS, left]
+        return bool(await self._redis.eval(_CANCEL, len(keys), *keys, *given))  # type: ignore[misc]  # as above
 
     def _key(self, what: str) -> str:
         return f"{self.job}:{what}"
@@ -308,6 +335,8 @@ def _snapshot(ended: str, fields: Mapping[str, str], moving_bytes: int, now: flo
         hashed_bytes=number("hashed_bytes"),
         not_hashed=by_code("not_hashed"),
         passed_over=by_code("passed_over"),
+        batches=number("batches"),
+        settled_batches=number("settled"),
         broken_batches=number("broken"),
         seconds=over_at - started if started else 0.0,
         cancelled=fields.get("cancelled", ""),

@@ -135,18 +135,21 @@ class Plan:
     async def named(self) -> AsyncIterator[Page]:
         """Give the files that the payload names, ids first; each once, however often it is named.
 
-        To be gone through once and to the end before `listed` is begun, which needs the folders met here.
+        To be gone through once and to the end before `listed` is begun, which needs the folders met here. A
+        page comes after so many look-ups, whatever is left of them.
         """
         # With and without its leading slash a path is the same; one at its end can only mean a folder.
         paths = dict.fromkeys(f"/{path.removeprefix('/').rstrip('/')}" for path in self._files.paths)
         meant: list[FileReference] = []
+        looked_up = 0
         async for reference in self._looked_up(self._files.ids, paths):
+            looked_up += 1
             kept = self._of_named(reference)
             if kept is not None:
                 meant.append(kept)
-            if len(meant) == self._page_files:
+            if looked_up == self._page_files:
                 yield Page(tuple(meant))
-                meant = []
+                meant, looked_up = [], 0
         if meant:
             yield Page(tuple(meant))
 

@@ -59,14 +59,14 @@ class Progress:
         await asyncio.wait([self._ticking])
 
     async def _tick_on(self) -> None:
-        try:
-            while True:
+        while True:
+            try:
                 await self._tick()
-                await asyncio.sleep(_TICK_SECONDS)
-        except LibsafeError:
-            pass  # the lease is lost, or nobody can be told: the run finds out by itself
-        except Exception:  # noqa: BLE001 - the run is worth more than its progress
-            _log.exception("The progress of a job can't be told")
+            except LibsafeError:
+                return  # the lease is lost, or nobody can be told: the run finds out by itself
+            except Exception:  # noqa: BLE001 - the run is worth more than its progress
+                _log.exception("The progress of a job can't be told")
+            await asyncio.sleep(_TICK_SECONDS)
 
     async def _tick(self) -> None:
         snapshot, is_to_be_told = await self._ledger.tick(self._batch, self._moving_bytes)

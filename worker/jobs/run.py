@@ -7,12 +7,13 @@ import structlog
 
 from worker.jobs.batches import Batches, Sending
 from worker.jobs.ending import end_of
-from worker.jobs.files_run import FilesRun, JobTools, algorithms_of
+from worker.jobs.files_run import FilesRun
 from worker.jobs.ledger import Ledger
 from worker.jobs.plan import FileReference, Plan
 from worker.jobs.progress import Progress, Show
 from worker.jobs.stopping import ENDS_JOB, Stop, StoppedError, StopReason
 from worker.jobs.supervision import finish, supervise
+from worker.jobs.tools import JobTools, algorithms_of
 from worker.jobs.watch import Watch
 from worker.libsafe.client import PlatformClient
 from worker.libsafe.errors import RejectedError
@@ -20,6 +21,9 @@ from worker.libsafe.models import JobStatus
 from worker.libsafe.outbox import Outbox
 from worker.libsafe.payload import Payload
 from worker.libsafe.sender import ReportSender, has_ended
+
+# To look for few files in a long list takes long, as many files do.
+_FEW_LISTED = 3000
 
 _log = structlog.get_logger(__name__)
 
@@ -158,7 +162,7 @@ class JobRun:
     async def _few(self, plan: Plan) -> Sequence[FileReference] | None:
         """Give the job's files, or None as soon as they are too many for one task."""
         found: list[FileReference] = []
-        size_bytes = 0
+        size_bytes = listed = 0
         # A job that was begun whole goes on so, however many files it has by now: spread, it would tell those
         # again that are done.
         is_begun = (await self._batches.planning()).is_planned
@@ -167,8 +171,9 @@ class JobRun:
                 self._watch.note_progress()
                 found += page.references
                 size_bytes += sum(reference.size_bytes for reference in page.references)
+                listed += page.listed
                 is_much = len(found) > self._tools.batch_files or size_bytes > self._tools.batch_bytes
-                if is_much and not is_begun:
+                if (is_much or listed > _FEW_LISTED) and not is_begun:
                     return None
         return found
 
@@ -177,8 +182,7 @@ class JobRun:
         self._progress.add(size_bytes)
 
     async def _put_end(self, broken: str | None) -> None:
-        snapshot = await self._ledger.snapshot()
-        await self._sender.put(*end_of(snapshot, broken))
+        await self._sender.put(*end_of(await self._ledger.snapshot(), broken))
 
 
 async def _without(

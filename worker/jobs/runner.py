@@ -7,13 +7,13 @@ from worker.jobs import messages
 from worker.jobs.batch_run import BatchRun
 from worker.jobs.batches import Batches, Sending
 from worker.jobs.ending import broken_off, end_of
-from worker.jobs.files_run import JobTools
 from worker.jobs.ledger import Ledger
 from worker.jobs.plan import Part
+from worker.jobs.planning import PlanRun
 from worker.jobs.progress import Show
 from worker.jobs.run import JobEnd, JobRun
-from worker.jobs.spread import PlanRun
 from worker.jobs.stopping import Stop, StoppedError, StopReason
+from worker.jobs.tools import JobTools
 from worker.libsafe.client import PlatformClient
 from worker.libsafe.errors import JobAddress
 from worker.libsafe.models import JobStatus
@@ -168,12 +168,15 @@ class JobRunner:
                 if snapshot is not None and snapshot.is_left:
                     await books.outbox.discard()
                     return
-                await sender.put(*end_of(snapshot, snapshot.cancelled or None if snapshot else None))
+                await sender.put(*end_of(snapshot))
             await sender.finish()
         await books.outbox.clear()
 
     async def deliver_batch(self, address: JobAddress, books: Books, *, is_broken: bool) -> None:
         """Bring the reports of a batch to the platform and settle it."""
+        snapshot = await books.ledger.snapshot()
+        if snapshot is not None and snapshot.is_left:
+            await books.outbox.forget()
         _, sender = self._sender(address, books.outbox)
         async with sender:
             await sender.finish()

@@ -5,8 +5,7 @@ from collections.abc import Awaitable, Callable
 import structlog
 
 from worker.hashing.errors import HashingError
-from worker.jobs.errors import CONCERNS_ALL, SelectionError
-from worker.jobs.files_run import own_error
+from worker.jobs.errors import CONCERNS_ALL, SelectionError, own_error
 from worker.jobs.stopping import ENDS_JOB, Stop, StoppedError
 from worker.jobs.watch import Watch
 from worker.libsafe.errors import LibsafeError, TransientLibsafeError

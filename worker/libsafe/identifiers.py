@@ -12,8 +12,8 @@ def identifier(value: object) -> str:
     """Take an id as text.
 
     Raises:
-        ValueError: Neither text nor a whole number, empty, too long, or with characters that fit in no address
-            and no header.
+        ValueError: Neither text nor a whole number, empty, too long, or with characters that fit in no
+            address and no header.
     """
     if isinstance(value, bool) or not isinstance(value, str | int):
         raise ValueError("must be text or a whole number")  # noqa: TRY004 - pydantic collects ValueErrors only

@@ -25,6 +25,10 @@ class JobStatus(StrEnum):
 TERMINAL = frozenset({JobStatus.COMPLETED, JobStatus.FAILED})
 
 
+# As far as numbers are exact in every JSON reader (RFC 8259, section 6): 9 PB.
+_MOST_BYTES = 2**53
+
+
 class FileType(StrEnum):
     """What a file record stands for."""
 
@@ -68,7 +72,7 @@ class FileRecord(_Record):
     container_id: Identifier
     filename: StrictStr
     fullpath: StrictStr
-    size_bytes: Annotated[int, Field(validation_alias="size", strict=True, ge=0)]
+    size_bytes: Annotated[int, Field(validation_alias="size", strict=True, ge=0, le=_MOST_BYTES)]
     type: FileType
     deleted: bool = False
     storage_class_id: OptionalIdentifier = None

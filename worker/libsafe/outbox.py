@@ -123,7 +123,7 @@ KEPT_WHILE_IT_RUNS = (
 )
 """What is kept of a job beside its lease, its epoch, its end and its ledger."""
 KEPT_OF_A_BATCH = ("outbox", "files", "end", "head", "attempts", "epoch")
-"""What is kept of a batch beside its lease, until it is settled."""
+"""What is kept of a batch beside its lease, until it is settled; scripts count on the outbox being first."""
 
 
 def job_name(address: JobAddress) -> str:
@@ -154,6 +154,10 @@ class Fence(Protocol):
     @property
     def epoch(self) -> int:
         """When it took the lease, in milliseconds of the broker's clock."""
+
+    @property
+    def rooms(self) -> tuple[str, ...]:
+        """In which rooms it has a place, until its work is done."""
 
     @property
     def is_sure(self) -> bool:

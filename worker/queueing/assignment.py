@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from redis.asyncio import Redis
@@ -12,6 +12,7 @@ from worker.libsafe.errors import JobAddress, PayloadError
 from worker.libsafe.outbox import batch_name, job_name
 from worker.libsafe.payload import Payload
 from worker.queueing.app import BATCH_QUEUE
+from worker.queueing.dead_letters import DEAD
 from worker.queueing.lease import Room
 from worker.queueing.message import batch_template
 
@@ -21,11 +22,11 @@ class Limits:
     """How many tasks may run at once in all workers.
 
     Args:
-        container_tasks: Over the files of one container, count.
-        platform_tasks: That speak with one platform, count.
+        container_batches: Batches of one container's files, count.
+        platform_tasks: Tasks that speak with one platform, count.
     """
 
-    container_tasks: int
+    container_batches: int
     platform_tasks: int
 
 
@@ -44,7 +45,7 @@ class Assignment:
     job: str
     address: JobAddress
     payload: Payload | PayloadError
-    document: dict[str, Any]
+    document: dict[str, Any] = field(repr=False)
     batch: int | None = None
 
     @property
@@ -60,16 +61,19 @@ class Assignment:
     @property
     def sending(self) -> Sending:
         """What the job's batches are sent with, if it comes to have some."""
-        return Sending(json.dumps(self.document), batch_template(self.job), BATCH_QUEUE)
+        return Sending(json.dumps(self.document), batch_template(self.job), BATCH_QUEUE, DEAD)
 
     def rooms(self, limits: Limits) -> list[Room]:
-        """Tell where there has to be room for a run of it."""
+        """Tell where there has to be room for a run of it.
+
+        A small job does not wait for a large one of its container.
+        """
         platform = f"hash-worker:room:{self.address.api_url}"
         rooms = [Room(platform, limits.platform_tasks)]
-        if isinstance(self.payload, Payload):
+        if self.batch and isinstance(self.payload, Payload):
             container_id = self.payload.function_data.container.id
             if container_id is not None:
-                rooms.append(Room(f"{platform}/container/{container_id}", limits.container_tasks))
+                rooms.append(Room(f"{platform}/container/{container_id}", limits.container_batches))
         return rooms
 
 

@@ -43,13 +43,17 @@ end
 
 _KEEP = KEEP + "return keep(KEYS[1], KEYS[2], ARGV[1])"
 
-# KEYS: letters, their last number, a job's ledger. Of all its batches that are put aside only the first makes
-# a letter, and nothing more of the job is sent.
+# KEYS: letters, their last number, a job's ledger, what the intake answers. Of all its batches that are put
+# aside only the first makes a letter, and nothing more of the job is sent until that is queued anew, or a
+# payload of the job comes.
 _PARK = (
     KEEP
     + """
-if redis.call('EXISTS', KEYS[3]) == 0 or redis.call('HSETNX', KEYS[3], 'parked', 1) == 0 then return false end
-return keep(KEYS[1], KEYS[2], ARGV[1])
+if redis.call('EXISTS', KEYS[3]) == 0 or redis.call('HEXISTS', KEYS[3], 'parked') == 1 then return false end
+local kept = keep(KEYS[1], KEYS[2], ARGV[1])
+redis.call('HSET', KEYS[3], 'parked', kept[1])
+redis.call('DEL', KEYS[4])
+return kept
 """
 )
 
@@ -66,7 +70,8 @@ _BEGIN_ANEW = """
 if redis.call('EXISTS', KEYS[2], KEYS[3]) == 2 then
   redis.call('SADD', KEYS[4], ARGV[1])
 elseif ARGV[2] == '1' then
-  redis.call('DEL', KEYS[2])
+  local ended = redis.call('GET', KEYS[2])
+  if ended and string.find(ended, '^FAILED') then redis.call('DEL', KEYS[2]) end
 else
   return 0
 end
@@ -74,12 +79,15 @@ redis.call('DEL', KEYS[1])
 return 1
 """
 
-# KEYS: letters, the set of undelivered ends, a job's lease, its batches, and what goes with its letter.
+# KEYS: letters, the set of undelivered ends, a job's lease, its batches, its ledger, and what else goes with
+# its letter.
 # ARGV: letter, job, what the names of batches begin with, what goes with a batch.
 # A job that a worker has, or whose end is still to be told, has not been given up.
 _DROP = """
 if redis.call('HDEL', KEYS[1], ARGV[1]) == 0 then return 0 end
 if redis.call('EXISTS', KEYS[3]) == 1 or redis.call('SISMEMBER', KEYS[2], ARGV[2]) == 1 then return 1 end
+local is_spread = redis.call('HEXISTS', KEYS[5], 'spread') == 1
+if is_spread and redis.call('HEXISTS', KEYS[5], 'parked') == 0 then return 1 end
 for _, batch in ipairs(redis.call('HKEYS', KEYS[4])) do
   local name = ARGV[3] .. batch .. ':' .. ARGV[2]
   redis.call('SREM', KEYS[2], name)
@@ -91,7 +99,7 @@ return 1
 
 # The key to the platform is in the head and in the payload. A job's end is known on, and the epoch never goes
 # back.
-_GONE_WITH_THE_LETTER = ("ledger", *KEPT_WHILE_IT_RUNS)
+_GONE_WITH_THE_LETTER = ("ledger", "task", *KEPT_WHILE_IT_RUNS)
 
 _log = structlog.get_logger(__name__)
 
@@ -150,6 +158,9 @@ class DeadLetters:
             The letter's id.
         """
         kept = self._client.eval(_KEEP, 2, DEAD, LAST_NUMBER, letter.as_json())
+        if letter.job is not None:
+            # Another payload of the job, with another key perhaps, is heard again.
+            self._client.delete(f"{letter.job}:task")
         return log_kept(kept, letter.reason, letter.job_id)
 
     def park(self, letter: DeadLetter) -> None:
@@ -157,7 +168,8 @@ class DeadLetters:
 
         To queue the letter anew has the job go on where it stands.
         """
-        kept = self._client.eval(_PARK, 3, DEAD, LAST_NUMBER, f"{letter.job}:ledger", letter.as_json())
+        keys = [DEAD, LAST_NUMBER, f"{letter.job}:ledger", f"{letter.job}:task"]
+        kept = self._client.eval(_PARK, len(keys), *keys, letter.as_json())
         if kept:
             log_kept(kept, letter.reason, letter.job_id)
 

@@ -96,9 +96,15 @@ class Deliveries:
             stop: As above.
             show: As above.
         """
+        job = document["job"]
         assignment = await read_batch(self._redis, document)
         if assignment is None:
-            return Verdict(Fate.ACKNOWLEDGED, "the job is over.", document["job"])
+            return Verdict(Fate.ACKNOWLEDGED, "the job is over.", job)
+        if isinstance(assignment.payload, PayloadError):
+            return Verdict(Fate.PUT_ASIDE, str(assignment.payload), job, document=assignment.parks)
+        # Before its lease is taken: whoever frees the job sends again what nobody has the lease of.
+        if await Ledger(self._redis, job).is_parked():
+            return Verdict(Fate.ACKNOWLEDGED, "the job waits for its dead letter to be seen to.", job)
         return await self._handle(_Turn(assignment, delivery_tag, stop, show))
 
     async def deliver(self, name: str, address: JobAddress) -> None:
@@ -120,8 +126,8 @@ class Deliveries:
                 await self._settle(lease, address, books)
             elif not books.batch and (lease.ended or await books.batches.is_to_be_ended()):
                 await self._runner.deliver(address, books, is_ended=bool(lease.ended))
-        if books.batch and await books.batches.is_to_be_ended():
-            await self.deliver(batch_named(name)[0], address)
+        if books.batch:
+            await self._end_if_last(batch_named(name)[0], address)
 
     async def _handle(self, turn: _Turn) -> Verdict:
         assignment = turn.assignment
@@ -205,6 +211,8 @@ class Deliveries:
             return await self._give_up(assignment, books)
         if isinstance(payload, PayloadError):
             _log.warning("A payload can't be used", faults=[str(fault) for fault in payload.faults])
+            if (await books.batches.planning()).is_spread:
+                return Verdict(Fate.ACKNOWLEDGED, "the job runs with another payload.", job)
             end = await self._runner.fail(address, books, str(payload))
         else:
             end = await self._runner.run(payload, books, assignment.sending, turn.stop, turn.show)
@@ -222,8 +230,6 @@ class Deliveries:
         if part is None:
             # A late copy; what taking its lease has left in the broker goes again.
             await books.batches.settle(lease, books.batch, is_broken=False)
-            return
-        if await books.ledger.is_parked():
             return
         if lease.ended:
             await self._settle(lease, payload.address, books)
@@ -247,16 +253,18 @@ class Deliveries:
 
     async def _have_job_go_on(self, assignment: Assignment) -> None:
         """Have a job that is spread planned, or ended, now that its lease is free."""
-        batches = self._batches(assignment.job)
         if assignment.batch is None:
-            await batches.send_planning()
-            return
-        if not await batches.is_to_be_ended():
+            await self._batches(assignment.job).send_planning()
+        else:
+            await self._end_if_last(assignment.job, assignment.address)
+
+    async def _end_if_last(self, job: str, address: JobAddress) -> None:
+        """End a job if all its batches are settled; what can't be delivered now is the reconciler's."""
+        if not await self._batches(job).is_to_be_ended():
             return
         try:
-            await self.deliver(assignment.job, assignment.address)
+            await self.deliver(job, address)
         except LibsafeError as error:
-            # A reconciler delivers it.
             _log.warning("The end of a job is not delivered yet", reason=str(error))
 
     async def _give_up(self, assignment: Assignment, books: Books) -> Verdict:
@@ -283,7 +291,7 @@ class Deliveries:
         return Books(outbox, Ledger(self._redis, job), self._batches(job))
 
     def _batches(self, job: str) -> Batches:
-        return Batches(self._redis, job, most_sent=self._limits.container_tasks)
+        return Batches(self._redis, job, most_sent=self._limits.container_batches)
 
     @asynccontextmanager
     async def _kept(self, lease: Lease, stop: Stop) -> AsyncIterator[None]:

@@ -1,6 +1,6 @@
 """What can become of a message, and what a run's end means for it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
@@ -39,7 +39,7 @@ class Verdict:
     reason: str
     job: str | None = None
     is_away: bool = False
-    document: dict[str, Any] | None = None
+    document: dict[str, Any] | None = field(default=None, repr=False)
 
 
 def verdict_on(

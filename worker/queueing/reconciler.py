@@ -11,6 +11,7 @@ from redis.asyncio import Redis
 
 from worker.jobs.batches import Batches
 from worker.libsafe.errors import (
+    HostNotAllowedError,
     JobAddress,
     JobTakenOverError,
     LibsafeError,
@@ -23,6 +24,7 @@ from worker.queueing.dead_letters import DeadLetter, DeadLetters
 from worker.queueing.deliveries import Deliveries
 
 _AT_ONCE = 4
+_HOST_PAUSE_SECONDS = 600
 
 _log = structlog.get_logger(__name__)
 
@@ -90,6 +92,11 @@ class Reconciler:
             asked_for = error.retry_after_seconds if isinstance(error, PlatformBusyError) else None
             self._not_before[job] = asyncio.get_running_loop().time() + (asked_for or 0)
             return
+        except HostNotAllowedError as error:
+            # Another worker's settings may name it.
+            _log.warning("The end of a job is left to others", job_id=address.job_id, reason=str(error))
+            self._not_before[job] = asyncio.get_running_loop().time() + _HOST_PAUSE_SECONDS
+            return
         except LibsafeError as error:
             _log.warning("The end of a job can't be delivered", job_id=address.job_id, reason=str(error))
             await self._put_aside(job, address, str(error))
@@ -99,10 +106,9 @@ class Reconciler:
     async def _put_aside(self, name: str, address: JobAddress, reason: str) -> None:
         job, batch = batch_named(name)
         letter = DeadLetter(reason=reason, task=TASK, job_id=address.job_id, job=job)
-        if not batch:
-            await asyncio.to_thread(self._dead_letters.keep, letter)
-            return
         document = await Batches(self._redis, job, most_sent=0).document()
         if document is not None:
             letter = replace(letter, payload=json.loads(document))
             await asyncio.to_thread(self._dead_letters.park, letter)
+        elif not batch:
+            await asyncio.to_thread(self._dead_letters.keep, letter)

@@ -192,8 +192,8 @@ class WorkerSettings(_Section):
 class LimitSettings(_Section):
     """How many tasks may run at once in all workers together, so that no job drowns a platform."""
 
-    container_tasks: Annotated[int, Field(ge=1, le=10_000)] = Field(
-        default=64, description="Tasks over the files of one container, count."
+    container_batches: Annotated[int, Field(ge=1, le=10_000)] = Field(
+        default=64, description="Batches of one container, and so of one job; small jobs do not count."
     )
     platform_tasks: Annotated[int, Field(ge=1, le=10_000)] = Field(
         default=256, description="Tasks that speak with one platform, count."

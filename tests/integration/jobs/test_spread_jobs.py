@@ -16,8 +16,9 @@ from worker.jobs.stopping import Stop, StopReason
 from worker.libsafe.client import PlatformClient
 from worker.libsafe.errors import NotAuthorizedError, PlatformUnreachableError
 from worker.libsafe.models import JobStatus
+from worker.libsafe.sender import ReportSender
 from worker.queueing.app import BATCH_QUEUE, QUEUE
-from worker.queueing.dead_letters import DeadLetters
+from worker.queueing.dead_letters import DeadLetter, DeadLetters
 from worker.queueing.fate import Fate, Verdict
 from worker.settings import Settings
 
@@ -85,7 +86,7 @@ class Spread:
 async def spread(bench_with: Any, settings: Settings, redis_of: Any, platform: Any) -> AsyncIterator[Spread]:
     """Open deliveries with small batches."""
     worker = settings.worker.model_copy(update=_LIMITS)
-    limits = settings.limits.model_copy(update={"container_tasks": 2})
+    limits = settings.limits.model_copy(update={"container_batches": 2})
     async with (
         bench_with(settings.model_copy(update={"worker": worker, "limits": limits})) as bench,
         redis_of(platform) as redis,
@@ -158,6 +159,7 @@ async def test_a_container_is_planned_from_its_list_and_passes_over_what_nobody_
     spread: Spread,
 ) -> None:
     """The payload names nothing; the trigger's expression chooses."""
+    await spread.add(1, 2)
     file_ids = await spread.add(*range(1, 9))
     folder = spread.platform.store.file(file_ids[0]).fullpath.rpartition("/")[0].rpartition("/")[0]
     job_id, payload = spread.platform.new_job()
@@ -253,7 +255,7 @@ async def test_a_planner_that_dies_is_followed_by_one_that_goes_on(
                 raise PlatformUnreachableError("The platform is away.")
             yield page
 
-    monkeypatch.setattr("worker.jobs.spread._PAGE_FILES", 3)
+    monkeypatch.setattr("worker.jobs.planning._PAGE_FILES", 3)
     job_id = await spread.begin(file_ids=[folder_id])
     monkeypatch.setattr(PlatformClient, "container_pages", small_pages)
     planning = await spread.next_message()
@@ -405,6 +407,73 @@ async def test_a_key_that_is_refused_parks_the_job_once_and_a_new_payload_frees_
     assert all(verdict.document == payload for verdict in verdicts)
     await spread.bench.handle(payload)
     await spread.pump()
+    assert spread.status(job_id) == "COMPLETED"
+
+
+async def test_a_batch_that_finds_its_job_parked_leaves_its_lease_alone(spread: Spread) -> None:
+    """Whoever frees the job sends again what nobody has the lease of; held for a moment, it would be lost."""
+    job_id, payload = spread.platform.new_job(file_ids=await spread.add(1, 2, 3, 4))
+    await spread.bench.handle(payload)
+    planning = await spread.next_message()
+    assert planning
+    await spread.handle(planning)
+    (job,) = await jobs_named(spread.redis, job_id)
+    await spread.redis.hset(f"{job}:ledger", "parked", "1")  # type: ignore[misc]  # redis types it for both its clients
+
+    while document := await spread.next_message():
+        assert (await spread.handle(document)).fate is Fate.ACKNOWLEDGED
+    epochs = [key async for key in spread.redis.scan_iter("hash-worker:batch:*:epoch")]
+    await spread.bench.handle(payload)
+    await spread.pump()
+
+    assert epochs == []
+    assert spread.status(job_id) == "COMPLETED"
+
+
+async def test_dropping_the_letter_of_a_job_that_goes_on_again_drops_nothing_of_it(spread: Spread) -> None:
+    """Another payload has freed it since; between two batches it holds no lease of its own."""
+    job_id = await spread.begin(file_ids=await spread.add(1, 2, 3, 4))
+    planning = await spread.next_message()
+    assert planning
+    await spread.handle(planning)
+    (job,) = await jobs_named(spread.redis, job_id)
+    letters = DeadLetters(spread.platform.broker_url)
+    letter_id = letters.keep(DeadLetter(reason="It was parked.", job_id=job_id, job=job))
+
+    assert letters.drop(letter_id)
+    await spread.pump()
+
+    assert spread.status(job_id) == "COMPLETED"
+
+
+async def test_a_job_of_which_all_is_done_when_it_is_cancelled_ends_failed_all_the_same(
+    spread: Spread, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever cancelled it was told so; the message says what was done."""
+    job_id, payload = spread.platform.new_job(file_ids=await spread.add(1))
+    put = ReportSender.put
+
+    async def cancelling(self: ReportSender, *reports: Any, **options: Any) -> None:
+        await put(self, *reports, **options)
+        for job in await jobs_named(spread.redis, job_id):
+            await Ledger(spread.redis, job).cancel("it was cancelled.")
+
+    monkeypatch.setattr(ReportSender, "put", cancelling)
+
+    await spread.bench.handle(payload)
+
+    assert spread.status(job_id) == "FAILED"
+    assert spread.texts(job_id)[-2:][0] == "ERROR: The job was broken off: it was cancelled."
+
+
+async def test_a_payload_with_faults_does_nothing_to_a_job_that_runs_in_batches(spread: Spread) -> None:
+    """It is no better than a copy."""
+    job_id, payload = spread.platform.new_job(file_ids=await spread.add(1, 2, 3, 4))
+    await spread.bench.handle(payload)
+
+    await spread.bench.handle({**payload, "function_params": {"algorithms": 7}})
+    await spread.pump()
+
     assert spread.status(job_id) == "COMPLETED"
 
 

@@ -2,6 +2,7 @@
 
 import json
 import random
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -20,7 +21,7 @@ from worker.queueing.message import batch_template
 # A name with all that could disturb a template.
 ADDRESS = JobAddress("http://platform", SecretStr("key-of-299"), 'a"\\@BATCH@%1ü')
 JOB = job_name(ADDRESS)
-SENDING = Sending('{"the": "payload"}', batch_template(JOB), BATCH_QUEUE)
+SENDING = Sending('{"the": "payload"}', batch_template(JOB), BATCH_QUEUE, "hash-worker:dead")
 NOTHING: dict[str, int] = {}
 
 
@@ -29,6 +30,7 @@ class Fence:
 
     token = "a-token"
     epoch = 1
+    rooms: tuple[str, ...] = ()
     is_sure = True
 
     async def confirm(self) -> None:
@@ -61,8 +63,10 @@ class Spread:
         added = [
             Batch(Part((f"{first + place}",)), 1, size_bytes) for place, size_bytes in enumerate(sizes_bytes)
         ]
+        cursor = cursor or f"behind {first}"
+        previous = await self.redis.hget(f"{JOB}:ledger", "cursor") or ""
         return await self.batches.add(
-            FENCE, first, added, cursor=cursor or f"behind {first}", passed_over=NOTHING
+            FENCE, first, added, previous=previous, cursor=cursor, passed_over=NOTHING
         )
 
     async def outbox_of(self, batch: int) -> Outbox:
@@ -140,14 +144,44 @@ async def test_a_message_is_what_the_template_makes_and_nothing_else(job: Spread
     assert "key-of-299" not in str(messages)
 
 
-async def test_the_payload_is_kept_for_whoever_takes_a_batch_and_a_newer_one_replaces_it(job: Spread) -> None:
-    """It may hold a key that works, where the one before did not."""
-    before = await job.batches.document()
+@pytest.mark.parametrize("is_parked", [False, True])
+async def test_only_a_parked_job_goes_on_with_a_newer_payload(job: Spread, is_parked: bool) -> None:  # noqa: FBT001 - a parameter of the test
+    """There the key did not work; else a late copy may hold an older one. The dead letter is seen to."""
+    if is_parked:
+        await job.redis.hset(f"{JOB}:ledger", "parked", "7")
+        await job.redis.hset("hash-worker:dead", mapping={"7": "of this job", "8": "another"})
 
-    await job.batches.spread(FENCE, Sending('{"newer": 1}', SENDING.template, BATCH_QUEUE), "a head")
+    await job.batches.spread(FENCE, replace(SENDING, document='{"newer": 1}'), "a head")
 
-    assert (before, await job.batches.document()) == (SENDING.document, '{"newer": 1}')
+    assert await job.batches.document() == ('{"newer": 1}' if is_parked else SENDING.document)
+    assert await job.redis.hkeys("hash-worker:dead") == (["8"] if is_parked else [])
     assert SENDING.document not in repr(SENDING)
+
+
+async def test_a_call_that_comes_late_adds_nothing(job: Spread) -> None:
+    """Its answer was lost, it was made again, and the planner has gone on since."""
+    batch = [Batch(Part(("1",)), 1, 10)]
+    assert await job.batches.add(FENCE, 1, batch, previous="", cursor="a", passed_over=NOTHING)
+    assert await job.batches.add(FENCE, 2, batch, previous="a", cursor="b", passed_over=NOTHING)
+
+    with pytest.raises(JobTakenOverError):
+        await job.batches.add(FENCE, 1, batch, previous="", cursor="a", passed_over=NOTHING)
+
+    planning = await job.batches.planning()
+    assert (planning.cursor, planning.batches) == ("b", 2)
+
+
+async def test_a_planner_whose_last_call_the_broker_has_lost_does_not_go_on(job: Spread) -> None:
+    """What it added is gone; the one after it goes on where the ledger stands."""
+    await job.add(10, cursor="a")
+    batch = [Batch(Part(("2",)), 1, 10)]
+
+    with pytest.raises(JobTakenOverError):
+        await job.batches.add(FENCE, 2, batch, previous="lost", cursor="b", passed_over=NOTHING)
+    with pytest.raises(JobTakenOverError):
+        await job.batches.finish_planning(FENCE, "lost")
+
+    assert not (await job.batches.planning()).is_planned
 
 
 async def test_batches_are_added_with_what_they_come_to(job: Spread) -> None:
@@ -155,8 +189,10 @@ async def test_batches_are_added_with_what_they_come_to(job: Spread) -> None:
     parts = [Part(("1", "2"), (), None, 1000), Part((), ("/a",))]
     first = [Batch(parts[0], 2, 30), Batch(parts[1], 1, 0)]
 
-    assert await job.batches.add(FENCE, 1, first, cursor="a", passed_over={"deleted": 2, "excluded": 1})
-    assert await job.batches.add(FENCE, 3, [], cursor="b", passed_over={"deleted": 1})
+    assert await job.batches.add(
+        FENCE, 1, first, previous="", cursor="a", passed_over={"deleted": 2, "excluded": 1}
+    )
+    assert await job.batches.add(FENCE, 3, [], previous="a", cursor="b", passed_over={"deleted": 1})
 
     snapshot = await job.ledger.snapshot()
     assert snapshot is not None

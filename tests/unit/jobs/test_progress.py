@@ -50,6 +50,7 @@ class Seen:
         """Begin a planned job of 100 bytes."""
         await self.ledger.begin()
         await self.ledger.set_totals(files=2, size_bytes=100, passed_over={})
+        await self.redis.hset(f"{JOB}:batches", mapping={"1": "a part", "2": "a part", "3": "a part"})
         seconds, _ = await self.redis.time()
         await self.redis.hset(f"{JOB}:ledger", "started", seconds - seconds_ago)
 

@@ -1,16 +1,17 @@
 """The planning of a job that is spread over all workers: its files, cut into batches."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 import structlog
 
 from worker.jobs.batches import Batch, Batches
-from worker.jobs.files_run import JobTools
 from worker.jobs.ledger import Ledger
-from worker.jobs.plan import FileReference, Page, Part, Plan
+from worker.jobs.plan import Page, Part, Plan
 from worker.jobs.stopping import Stop
 from worker.jobs.supervision import supervise
+from worker.jobs.tools import JobTools
 from worker.jobs.watch import Watch
 from worker.libsafe.client import PlatformClient
 from worker.libsafe.outbox import Fence
@@ -20,9 +21,11 @@ from worker.libsafe.sender import ReportSender
 # A cursor is one of these, and what follows it.
 _NAMED = "named"
 _LISTED = "listed after "
-# A page of the list costs about what three requests for one file cost.
-_FILES_WORTH_A_PAGE = 3
+# A page of the list takes about as long as sixteen records, which are asked for at the same time.
+_FILES_WORTH_A_PAGE = 16
 _PAGE_FILES = 1000
+# Where few files of a list are meant the cursor is kept, and a cancelled job noticed, after so many pages.
+_MOST_PAGES = 50
 
 _log = structlog.get_logger(__name__)
 
@@ -62,6 +65,7 @@ class PlanRun:
         self._watch = Watch(client, sender, payload.function_data.job.id, stop)
         self._told: Counter[str] = Counter()
         self._last = 0
+        self._cursor = ""
 
     async def run(self) -> None:
         """Plan the job to its last batch.
@@ -76,17 +80,18 @@ class PlanRun:
         broken = await supervise(self._work, self._watch, self._stop)
         if broken is not None:
             await self._ledger.cancel(broken)
-        await self._batches.finish_planning(self._fence)
+        await self._batches.finish_planning(self._fence, self._cursor if broken is None else None)
 
     async def _work(self) -> None:
         planning = await self._batches.planning()
         self._last = planning.batches
-        cursor = planning.cursor
-        named = [page async for page in self._plan.named()]
-        self._watch.note_progress()
+        cursor = self._cursor = planning.cursor
+        named: list[PlannedFile] = []
+        async for page in self._plan.named():
+            self._watch.note_progress()
+            named += _files_of([page])
         if not cursor:
-            files = [reference for page in named for reference in page.references]
-            if not await self._add(files, _NAMED):
+            if not await self._add(named, _NAMED):
                 return
         else:
             # Counted by the planner that added them.
@@ -109,16 +114,17 @@ class PlanRun:
     def _is_enough(self, pages: Sequence[Page]) -> bool:
         found = [reference for page in pages for reference in page.references]
         size_bytes = sum(reference.size_bytes for reference in found)
-        return len(found) >= self._tools.batch_files or size_bytes >= self._tools.batch_bytes
+        is_batch = len(found) >= self._tools.batch_files or size_bytes >= self._tools.batch_bytes
+        return is_batch or len(pages) >= _MOST_PAGES
 
     async def _add_pages(self, pages: Sequence[Page]) -> bool:
-        files = [reference for page in pages for reference in page.references]
+        files = _files_of(pages)
         listed = sum(page.listed for page in pages)
         cursor = f"{_LISTED}{pages[-1].next_after}"
         return await self._add(files, cursor, after=pages[0].after, listed=listed)
 
     async def _add(
-        self, files: Sequence[FileReference], cursor: str, *, after: str | None = None, listed: int = 0
+        self, files: Sequence["PlannedFile"], cursor: str, *, after: str | None = None, listed: int = 0
     ) -> bool:
         """Add the batches of some files; False if the job was cancelled."""
         batches = [
@@ -128,21 +134,35 @@ class PlanRun:
         passed_over = self._plan.passed_over - self._told
         self._told = self._plan.passed_over.copy()
         is_added = await self._batches.add(
-            self._fence, self._last + 1, batches, cursor=cursor, passed_over=passed_over
+            self._fence,
+            self._last + 1,
+            batches,
+            previous=self._cursor,
+            cursor=cursor,
+            passed_over=passed_over,
         )
+        if is_added:
+            self._cursor = cursor
         self._last += len(batches)
         _log.info("Batches were added", batches=len(batches), files=len(files), cursor=cursor)
         return is_added
 
 
-def cut(
-    files: Sequence[FileReference], *, most_files: int, most_bytes: int
-) -> Iterator[Sequence[FileReference]]:
+@dataclass(frozen=True, slots=True)
+class PlannedFile:
+    """What a batch is cut by, without the record: a payload may name a hundred thousand files."""
+
+    key: str
+    size_bytes: int
+    is_path: bool
+
+
+def cut(files: Sequence[PlannedFile], *, most_files: int, most_bytes: int) -> Iterator[Sequence[PlannedFile]]:
     """Cut files into batches of so many files and bytes at most; a file that is larger has one for itself.
 
     Their order stays, apart from the large ones, which come as they are met.
     """
-    group: list[FileReference] = []
+    group: list[PlannedFile] = []
     group_bytes = 0
     for file in files:
         if file.size_bytes >= most_bytes:
@@ -157,9 +177,21 @@ def cut(
         yield group
 
 
-def _batch(files: Sequence[FileReference], after: str | None, listed: int) -> Batch:
-    ids = tuple(file.key for file in files if not file.key.startswith("path:"))
-    paths = tuple(file.key.removeprefix("path:") for file in files if file.key.startswith("path:"))
+def _files_of(pages: Iterable[Page]) -> list[PlannedFile]:
+    return [
+        PlannedFile(
+            reference.key,
+            reference.size_bytes,
+            is_path=reference.record is None and reference.key.startswith("path:/"),
+        )
+        for page in pages
+        for reference in page.references
+    ]
+
+
+def _batch(files: Sequence[PlannedFile], after: str | None, listed: int) -> Batch:
+    ids = tuple(file.key for file in files if not file.is_path)
+    paths = tuple(file.key.removeprefix("path:") for file in files if file.is_path)
     pays = listed and len(files) * _PAGE_FILES >= _FILES_WORTH_A_PAGE * listed
     part = Part(ids, paths, after, listed) if pays else Part(ids, paths)
     return Batch(part, len(files), sum(file.size_bytes for file in files))

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from redis.asyncio import Redis
 
 from worker.jobs.batches import Batches, Planning, Sending
-from worker.jobs.files_run import JobTools
 from worker.jobs.ledger import Ledger
-from worker.jobs.plan import FileReference, Part
-from worker.jobs.spread import PlanRun, cut
+from worker.jobs.plan import Part
+from worker.jobs.planning import PlannedFile, PlanRun, cut
 from worker.jobs.stopping import Stop
+from worker.jobs.tools import JobTools
 from worker.libsafe.errors import NotFoundError, PlatformUnreachableError, RejectedError
 from worker.libsafe.models import FileRecord, FileType
 from worker.libsafe.payload import Payload
@@ -26,12 +26,10 @@ JOB = "hash-worker:job:http://platform/job/299"
 MOST_FILES, MOST_BYTES = 3, 10
 
 
-def files(*sizes_bytes: int) -> list[FileReference]:
+def files(*sizes_bytes: int) -> list[PlannedFile]:
     """Make files of these sizes, named in their order."""
-    return [
-        FileReference(f"File {number}", str(number), _record(number, size_bytes=size_bytes), None)
-        for number, size_bytes in enumerate(sizes_bytes, 1)
-    ]
+    sizes = enumerate(sizes_bytes, 1)
+    return [PlannedFile(str(number), size_bytes, is_path=False) for number, size_bytes in sizes]
 
 
 def sizes(*sizes_bytes: int) -> list[list[int]]:
@@ -99,7 +97,7 @@ def test_every_file_is_in_one_batch_and_no_batch_is_too_large(
         assert len(first) == most_files or _bytes_of(first) + second[0].size_bytes > most_bytes
 
 
-def _bytes_of(group: Sequence[FileReference]) -> int:
+def _bytes_of(group: Sequence[PlannedFile]) -> int:
     return sum(file.size_bytes for file in group)
 
 
@@ -146,6 +144,7 @@ class _Fence:
 
     token = "a-token"
     epoch = 1
+    rooms: tuple[str, ...] = ()
     is_sure = True
 
     async def confirm(self) -> None:
@@ -166,7 +165,7 @@ class Planner:
         """Spread the job."""
         await self.redis.set(f"{JOB}:lease", _Fence.token)
         await self.ledger.begin()
-        await self.batches.spread(_Fence(), Sending("{}", "@BATCH@", "a-queue"), "a head")
+        await self.batches.spread(_Fence(), Sending("{}", "@BATCH@", "a-queue", "letters"), "a head")
 
     async def plan(self) -> None:
         """Run the planner once."""
@@ -237,7 +236,7 @@ _HASHED = [record for record in _RECORDS if record.type is FileType.FILE and not
 @pytest.fixture(autouse=True)
 def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have a container listed five records at a time."""
-    monkeypatch.setattr("worker.jobs.spread._PAGE_FILES", 5)
+    monkeypatch.setattr("worker.jobs.planning._PAGE_FILES", 5)
 
 
 @pytest.mark.parametrize("fails_at", range(10))
@@ -298,9 +297,10 @@ async def test_a_container_without_files_is_planned_with_nothing(redis: Redis) -
 
 
 async def test_files_of_a_whole_page_are_found_again_in_the_list_and_single_ones_by_themselves(
-    redis: Redis,
+    redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A page costs about what three requests cost: three files of five are worth it, one is not."""
+    """Where a page is worth three requests, three files of five are worth a page, and two are not."""
+    monkeypatch.setattr("worker.jobs.planning._FILES_WORTH_A_PAGE", 3)
     dense = Planner(redis, [_record(number) for number in range(1, 6)])
     await dense.begin()
     await dense.plan()
