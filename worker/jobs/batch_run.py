@@ -2,62 +2,35 @@
 
 from collections.abc import AsyncIterator, Collection
 
-from worker.jobs.batches import Batches
+from worker.jobs.context import RunContext
 from worker.jobs.ending import broken_off
 from worker.jobs.files_run import FilesRun
-from worker.jobs.ledger import Ledger
 from worker.jobs.plan import FileReference, Part, Plan
-from worker.jobs.progress import Progress, Show
-from worker.jobs.stopping import ENDS_JOB, Stop, StoppedError, StopReason
+from worker.jobs.stopping import ENDS_JOB, StoppedError, StopReason
 from worker.jobs.supervision import finish, supervise
-from worker.jobs.tools import JobTools, algorithms_of
-from worker.jobs.watch import Watch
-from worker.libsafe.client import PlatformClient
-from worker.libsafe.outbox import Outbox, batch_named
-from worker.libsafe.payload import Payload
+from worker.jobs.tools import algorithms_of
 from worker.libsafe.reports import EndOfBatch
-from worker.libsafe.sender import ReportSender
 
 
 class BatchRun:
     """One run of one batch.
 
     Args:
-        client: To the job's platform.
-        outbox: The batch's.
-        sender: Of the outbox, not yet sending.
-        ledger: The job's.
-        batches: The job's.
-        payload: Of the job.
-        tools: What all jobs share.
-        stop: Ends the run before its time.
-        show: Is shown the job's progress.
+        context: What it works with.
     """
 
-    def __init__(
-        self,
-        *,
-        client: PlatformClient,
-        outbox: Outbox,
-        sender: ReportSender,
-        ledger: Ledger,
-        batches: Batches,
-        payload: Payload,
-        tools: JobTools,
-        stop: Stop,
-        show: Show,
-    ) -> None:
-        self._client = client
-        self._outbox = outbox
-        self._sender = sender
-        self._ledger = ledger
-        self._batches = batches
-        self._payload = payload
-        self._tools = tools
-        self._stop = stop
-        self._batch = batch_named(outbox.name)[1]
-        self._watch = Watch(client, sender, payload.function_data.job.id, stop)
-        self._progress = Progress(ledger, self._batch, sender, stop, show)
+    def __init__(self, context: RunContext) -> None:
+        self._client = context.client
+        self._sender = context.sender
+        self._outbox = context.books.outbox
+        self._ledger = context.books.ledger
+        self._batches = context.books.batches
+        self._batch = context.books.batch
+        self._payload = context.payload
+        self._tools = context.tools
+        self._stop = context.stop
+        self._watch = context.watch()
+        self._progress = context.progress()
 
     async def run(self, part: Part) -> None:
         """Hash the batch's files and settle it; files that an earlier run has done are not read again.

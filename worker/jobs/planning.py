@@ -6,17 +6,10 @@ from dataclasses import dataclass
 
 import structlog
 
-from worker.jobs.batches import Batch, Batches
-from worker.jobs.ledger import Ledger
+from worker.jobs.batches import Batch
+from worker.jobs.context import RunContext
 from worker.jobs.plan import Page, Part, Plan
-from worker.jobs.stopping import Stop
 from worker.jobs.supervision import supervise
-from worker.jobs.tools import JobTools
-from worker.jobs.watch import Watch
-from worker.libsafe.client import PlatformClient
-from worker.libsafe.outbox import Fence
-from worker.libsafe.payload import Payload
-from worker.libsafe.sender import ReportSender
 
 # A cursor is one of these, and what follows it.
 _NAMED = "named"
@@ -34,35 +27,17 @@ class PlanRun:
     """One run of the planner, which goes on where the one before it died.
 
     Args:
-        client: To the job's platform.
-        fence: The job's lease.
-        sender: Of the job's outbox, to which nothing is put; the watch looks at it.
-        ledger: The job's.
-        batches: The job's.
-        payload: What to do.
-        tools: What all jobs share.
-        stop: Ends the run before its time.
+        context: What it works with; nothing is put into the outbox.
     """
 
-    def __init__(
-        self,
-        *,
-        client: PlatformClient,
-        fence: Fence,
-        sender: ReportSender,
-        ledger: Ledger,
-        batches: Batches,
-        payload: Payload,
-        tools: JobTools,
-        stop: Stop,
-    ) -> None:
-        self._fence = fence
-        self._ledger = ledger
-        self._batches = batches
-        self._tools = tools
-        self._stop = stop
-        self._plan = Plan(client, payload, page_files=_PAGE_FILES)
-        self._watch = Watch(client, sender, payload.function_data.job.id, stop)
+    def __init__(self, context: RunContext) -> None:
+        self._fence = context.books.outbox.fence
+        self._ledger = context.books.ledger
+        self._batches = context.books.batches
+        self._tools = context.tools
+        self._stop = context.stop
+        self._plan = Plan(context.client, context.payload, page_files=_PAGE_FILES)
+        self._watch = context.watch()
         self._told: Counter[str] = Counter()
         self._last = 0
         self._cursor = ""

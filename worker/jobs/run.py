@@ -5,22 +5,17 @@ from enum import StrEnum
 
 import structlog
 
-from worker.jobs.batches import Batches, Sending
+from worker.jobs.batches import Sending
+from worker.jobs.context import RunContext
 from worker.jobs.ending import end_of
 from worker.jobs.files_run import FilesRun
-from worker.jobs.ledger import Ledger
 from worker.jobs.plan import FileReference, Plan
-from worker.jobs.progress import Progress, Show
-from worker.jobs.stopping import ENDS_JOB, Stop, StoppedError, StopReason
+from worker.jobs.stopping import ENDS_JOB, StoppedError, StopReason
 from worker.jobs.supervision import finish, supervise
-from worker.jobs.tools import JobTools, algorithms_of
-from worker.jobs.watch import Watch
-from worker.libsafe.client import PlatformClient
+from worker.jobs.tools import algorithms_of
 from worker.libsafe.errors import RejectedError
 from worker.libsafe.models import JobStatus
-from worker.libsafe.outbox import Outbox
-from worker.libsafe.payload import Payload
-from worker.libsafe.sender import ReportSender, has_ended
+from worker.libsafe.sender import has_ended
 
 # To look for few files in a long list takes long, as many files do.
 _FEW_LISTED = 3000
@@ -45,44 +40,23 @@ class JobRun:
     """One run of one payload.
 
     Args:
-        client: To the job's platform.
-        outbox: The job's.
-        sender: Of the outbox, not yet sending.
-        ledger: The job's.
-        batches: The job's, if it comes to have some.
-        payload: What to do.
-        sending: What batches are sent with.
-        tools: What all jobs share.
-        stop: Ends the run before its time.
-        show: Is shown the job's progress.
+        context: What it works with.
+        sending: What batches are sent with, if the job comes to have some.
     """
 
-    def __init__(
-        self,
-        *,
-        client: PlatformClient,
-        outbox: Outbox,
-        sender: ReportSender,
-        ledger: Ledger,
-        batches: Batches,
-        payload: Payload,
-        sending: Sending,
-        tools: JobTools,
-        stop: Stop,
-        show: Show,
-    ) -> None:
-        self._client = client
-        self._outbox = outbox
-        self._sender = sender
-        self._ledger = ledger
-        self._batches = batches
-        self._payload = payload
+    def __init__(self, context: RunContext, sending: Sending) -> None:
+        self._client = context.client
+        self._sender = context.sender
+        self._outbox = context.books.outbox
+        self._ledger = context.books.ledger
+        self._batches = context.books.batches
+        self._payload = context.payload
         self._sending = sending
-        self._job_id = payload.function_data.job.id
-        self._tools = tools
-        self._stop = stop
-        self._watch = Watch(client, sender, self._job_id, stop)
-        self._progress = Progress(ledger, 0, sender, stop, show)
+        self._job_id = context.payload.function_data.job.id
+        self._tools = context.tools
+        self._stop = context.stop
+        self._watch = context.watch()
+        self._progress = context.progress()
         self._is_spread = False
 
     async def run(self) -> JobEnd:

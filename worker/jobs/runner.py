@@ -1,13 +1,12 @@
 """The entrance: what a message asks for is done, and the platform is told how it ended."""
 
-from dataclasses import dataclass
 from typing import Protocol
 
 from worker.jobs import messages
 from worker.jobs.batch_run import BatchRun
-from worker.jobs.batches import Batches, Sending
+from worker.jobs.batches import Sending
+from worker.jobs.context import Books, RunContext
 from worker.jobs.ending import broken_off, end_of
-from worker.jobs.ledger import Ledger
 from worker.jobs.plan import Part
 from worker.jobs.planning import PlanRun
 from worker.jobs.progress import Show
@@ -17,7 +16,7 @@ from worker.jobs.tools import JobTools
 from worker.libsafe.client import PlatformClient
 from worker.libsafe.errors import JobAddress
 from worker.libsafe.models import JobStatus
-from worker.libsafe.outbox import Outbox, batch_named
+from worker.libsafe.outbox import Outbox
 from worker.libsafe.payload import Payload
 from worker.libsafe.reports import EndOfBatch, MessageReport, StatusReport
 from worker.libsafe.sender import ReportSender
@@ -37,26 +36,6 @@ class Platforms(Protocol):
     def sender(self, client: PlatformClient, job_id: str, outbox: Outbox) -> ReportSender:
         """Give a new sender of an outbox."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class Books:
-    """What is kept of a job in the broker, for whoever holds the lease that is the outbox's fence.
-
-    Args:
-        outbox: The job's, or that of one of its batches.
-        ledger: The job's.
-        batches: The job's.
-    """
-
-    outbox: Outbox
-    ledger: Ledger
-    batches: Batches
-
-    @property
-    def batch(self) -> int:
-        """Whose outbox it is; 0 for the job's own."""
-        return batch_named(self.outbox.name)[1]
 
 
 class JobRunner:
@@ -86,36 +65,13 @@ class JobRunner:
             return JobEnd.SPREAD
         if reason := await books.ledger.cancelled():
             return await self.fail(payload.address, books, reason)
-        client, sender = self._sender(payload.address, books.outbox)
-        run = JobRun(
-            client=client,
-            outbox=books.outbox,
-            sender=sender,
-            ledger=books.ledger,
-            batches=books.batches,
-            payload=payload,
-            sending=sending,
-            tools=self._tools,
-            stop=stop,
-            show=show,
-        )
-        return await run.run()
+        return await JobRun(self._context(payload, books, stop, show), sending).run()
 
     async def plan(self, payload: Payload, books: Books, stop: Stop) -> None:
         """Plan a job that is spread."""
-        client, sender = self._sender(payload.address, books.outbox)
-        run = PlanRun(
-            client=client,
-            fence=books.outbox.fence,
-            sender=sender,
-            ledger=books.ledger,
-            batches=books.batches,
-            payload=payload,
-            tools=self._tools,
-            stop=stop,
-        )
+        context = self._context(payload, books, stop, lambda _: None)
         try:
-            await run.run()
+            await PlanRun(context).run()
         except StoppedError as stopped:
             if stopped.reason is not StopReason.LEFT:
                 raise
@@ -124,19 +80,7 @@ class JobRunner:
 
     async def run_batch(self, payload: Payload, part: Part, books: Books, stop: Stop, show: Show) -> None:
         """Run a batch and settle it."""
-        client, sender = self._sender(payload.address, books.outbox)
-        run = BatchRun(
-            client=client,
-            outbox=books.outbox,
-            sender=sender,
-            ledger=books.ledger,
-            batches=books.batches,
-            payload=payload,
-            tools=self._tools,
-            stop=stop,
-            show=show,
-        )
-        await run.run(part)
+        await BatchRun(self._context(payload, books, stop, show)).run(part)
 
     async def fail(self, address: JobAddress, books: Books, reason: str) -> JobEnd:
         """End a job FAILED without running it; one that is spread ends when what runs of it has ended."""
@@ -144,7 +88,7 @@ class JobRunner:
             await books.ledger.cancel(reason)
             await books.batches.finish_planning(books.outbox.fence)
             return JobEnd.SPREAD
-        _, sender = self._sender(address, books.outbox)
+        sender = self._sender(address, books.outbox)
         async with sender:
             told = MessageReport(messages.not_run_message(reason), level="ERROR")
             await sender.put(told, StatusReport(JobStatus.FAILED))
@@ -154,14 +98,14 @@ class JobRunner:
 
     async def break_off(self, address: JobAddress, books: Books, reason: str) -> None:
         """Settle a batch without running it."""
-        _, sender = self._sender(address, books.outbox)
+        sender = self._sender(address, books.outbox)
         async with sender:
             await sender.put(broken_off(reason), EndOfBatch(books.batch, is_broken=True))
         await self.deliver_batch(address, books, is_broken=True)
 
     async def deliver(self, address: JobAddress, books: Books, *, is_ended: bool) -> None:
         """Bring the end of a job to the platform; put it first, if only its last batch was settled."""
-        _, sender = self._sender(address, books.outbox)
+        sender = self._sender(address, books.outbox)
         async with sender:
             if not is_ended:
                 snapshot = await books.ledger.snapshot()
@@ -177,11 +121,15 @@ class JobRunner:
         snapshot = await books.ledger.snapshot()
         if snapshot is not None and snapshot.is_left:
             await books.outbox.forget()
-        _, sender = self._sender(address, books.outbox)
+        sender = self._sender(address, books.outbox)
         async with sender:
             await sender.finish()
         await books.batches.settle(books.outbox.fence, books.batch, is_broken=is_broken)
 
-    def _sender(self, address: JobAddress, outbox: Outbox) -> tuple[PlatformClient, ReportSender]:
-        client = self._platforms.client(address)
-        return client, self._platforms.sender(client, address.job_id, outbox)
+    def _context(self, payload: Payload, books: Books, stop: Stop, show: Show) -> RunContext:
+        client = self._platforms.client(payload.address)
+        sender = self._platforms.sender(client, payload.address.job_id, books.outbox)
+        return RunContext(client, sender, books, payload, self._tools, stop, show)
+
+    def _sender(self, address: JobAddress, outbox: Outbox) -> ReportSender:
+        return self._platforms.sender(self._platforms.client(address), address.job_id, outbox)

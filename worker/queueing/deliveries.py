@@ -16,10 +16,11 @@ import structlog
 from redis.asyncio import Redis
 
 from worker.jobs.batches import PLANNING, Batches
+from worker.jobs.context import Books
 from worker.jobs.ledger import Ledger
 from worker.jobs.progress import Show
 from worker.jobs.run import JobEnd
-from worker.jobs.runner import Books, JobRunner
+from worker.jobs.runner import JobRunner
 from worker.jobs.stopping import ENDS_JOB, Stop, StoppedError, StopReason
 from worker.libsafe.errors import JobAddress, JobTakenOverError, LibsafeError, PayloadError
 from worker.libsafe.outbox import Outbox, batch_named

@@ -52,7 +52,10 @@ async def test_a_file_that_changes_while_it_is_read_gets_no_digest(lanes: LanePo
     ):
         await hash_stream(stream, lanes, resolve(["md5"]))
 
-    assert lanes.slots.held_count == 0
+    # Its lane may be at it still.
+    async with asyncio.timeout(10):
+        while lanes.slots.held_count:  # noqa: ASYNC110 - a slot that is given back sets no event
+            await asyncio.sleep(0.001)
 
 
 async def test_a_read_that_is_cancelled_gives_its_slot_back_when_nothing_writes_into_it(

@@ -59,6 +59,13 @@ class Spread:
         verdict: Verdict = await deliveries.handle_batch(document, "a-tag", stop or Stop(), lambda _: None)
         return verdict
 
+    async def plan(self) -> None:
+        """Handle the message that has the job planned."""
+        document = await self.next_message()
+        assert document is not None
+        assert document["batch"] == 0
+        await self.handle(document)
+
     async def pump(self) -> list[dict[str, Any]]:
         """Handle batches until none is sent any more, and tell which."""
         handled = []
@@ -222,9 +229,7 @@ async def test_a_copy_of_the_payload_has_the_job_go_on_where_it_stands(spread: S
     """A batch whose message was lost is sent again."""
     job_id, payload = spread.platform.new_job(file_ids=await spread.add(1, 2, 3, 4))
     await spread.bench.handle(payload)
-    planning = await spread.next_message()
-    assert planning
-    await spread.handle(planning)
+    await spread.plan()
     await spread.redis.delete(BATCH_QUEUE)
 
     await spread.bench.handle(payload)
@@ -275,9 +280,7 @@ async def test_a_worker_that_dies_between_a_batchs_end_and_its_settling_is_follo
 ) -> None:
     """The end of the batch is safe in the broker; whoever finds it settles it, and the job ends."""
     job_id = await spread.begin(file_ids=await spread.add(1, 2, 3, 4))
-    planning = await spread.next_message()
-    assert planning
-    await spread.handle(planning)
+    await spread.plan()
 
     async def away(*_: Any) -> None:
         raise PlatformUnreachableError("The platform is away.")
@@ -298,9 +301,7 @@ async def test_a_task_that_is_terminated_ends_its_whole_job(
 ) -> None:
     """An operator who presses the button at one batch means the job."""
     job_id = await spread.begin(file_ids=await spread.add(*range(1, 20)))
-    planning = await spread.next_message()
-    assert planning
-    await spread.handle(planning)
+    await spread.plan()
     reached = asyncio.Event()
 
     async def endless(*_: Any, **__: Any) -> None:
@@ -329,9 +330,7 @@ async def test_a_job_that_is_cancelled_stops_what_runs_and_sends_nothing_more(
     """Whoever cancels it says so in the ledger; each run looks there every two seconds."""
     monkeypatch.setattr("worker.jobs.progress._TICK_SECONDS", 0.05)
     job_id = await spread.begin(file_ids=await spread.add(*range(1, 20)))
-    planning = await spread.next_message()
-    assert planning
-    await spread.handle(planning)
+    await spread.plan()
     reached = asyncio.Event()
 
     async def endless(*_: Any, **__: Any) -> None:
@@ -360,9 +359,7 @@ async def test_a_job_that_the_platform_ends_is_left_without_a_word(
     """The watch of any of its runs sees it; nothing is told after the end."""
     monkeypatch.setattr("worker.jobs.watch._LOOK_SECONDS", 0.05)
     job_id = await spread.begin(file_ids=await spread.add(*range(1, 9)))
-    planning = await spread.next_message()
-    assert planning
-    await spread.handle(planning)
+    await spread.plan()
     reached = asyncio.Event()
 
     async def endless(*_: Any, **__: Any) -> None:
@@ -390,9 +387,7 @@ async def test_a_key_that_is_refused_parks_the_job_once_and_a_new_payload_frees_
     file_ids = await spread.add(*range(1, 9))
     job_id, payload = spread.platform.new_job(file_ids=file_ids)
     await spread.bench.handle(payload)
-    planning = await spread.next_message()
-    assert planning
-    await spread.handle(planning)
+    await spread.plan()
 
     async def refused(*_: Any, **__: Any) -> None:
         raise NotAuthorizedError("The platform refuses the key.")
@@ -414,9 +409,7 @@ async def test_a_batch_that_finds_its_job_parked_leaves_its_lease_alone(spread: 
     """Whoever frees the job sends again what nobody has the lease of; held for a moment, it would be lost."""
     job_id, payload = spread.platform.new_job(file_ids=await spread.add(1, 2, 3, 4))
     await spread.bench.handle(payload)
-    planning = await spread.next_message()
-    assert planning
-    await spread.handle(planning)
+    await spread.plan()
     (job,) = await jobs_named(spread.redis, job_id)
     await spread.redis.hset(f"{job}:ledger", "parked", "1")  # type: ignore[misc]  # redis types it for both its clients
 
@@ -433,9 +426,7 @@ async def test_a_batch_that_finds_its_job_parked_leaves_its_lease_alone(spread: 
 async def test_dropping_the_letter_of_a_job_that_goes_on_again_drops_nothing_of_it(spread: Spread) -> None:
     """Another payload has freed it since; between two batches it holds no lease of its own."""
     job_id = await spread.begin(file_ids=await spread.add(1, 2, 3, 4))
-    planning = await spread.next_message()
-    assert planning
-    await spread.handle(planning)
+    await spread.plan()
     (job,) = await jobs_named(spread.redis, job_id)
     letters = DeadLetters(spread.platform.broker_url)
     letter_id = letters.keep(DeadLetter(reason="It was parked.", job_id=job_id, job=job))
@@ -482,9 +473,7 @@ async def test_a_broker_that_loses_its_data_has_the_job_begin_anew(
 ) -> None:
     """Whoever runs one of its batches has the payload still."""
     job_id = await spread.begin(file_ids=await spread.add(*range(1, 9)))
-    planning = await spread.next_message()
-    assert planning
-    await spread.handle(planning)
+    await spread.plan()
     document = await spread.next_message()
     assert document
     metadata = PlatformClient.metadata
@@ -509,9 +498,7 @@ async def test_a_batch_over_which_workers_die_is_broken_off_and_the_others_go_on
 ) -> None:
     """After five attempts it is told, and the job ends FAILED."""
     job_id = await spread.begin(file_ids=await spread.add(1, 2, 3, 4))
-    planning = await spread.next_message()
-    assert planning
-    await spread.handle(planning)
+    await spread.plan()
     (job,) = await jobs_named(spread.redis, job_id)
     await spread.redis.set(f"hash-worker:batch:1:{job}:attempts", settings.worker.attempts)
 

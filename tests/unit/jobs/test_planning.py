@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from redis.asyncio import Redis
 
 from worker.jobs.batches import Batches, Planning, Sending
+from worker.jobs.context import Books, RunContext
 from worker.jobs.ledger import Ledger
 from worker.jobs.plan import Part
 from worker.jobs.planning import PlannedFile, PlanRun, cut
@@ -19,6 +20,7 @@ from worker.jobs.stopping import Stop
 from worker.jobs.tools import JobTools
 from worker.libsafe.errors import NotFoundError, PlatformUnreachableError, RejectedError
 from worker.libsafe.models import FileRecord, FileType
+from worker.libsafe.outbox import Outbox
 from worker.libsafe.payload import Payload
 from worker.libsafe.routes import Routes
 
@@ -169,17 +171,16 @@ class Planner:
 
     async def plan(self) -> None:
         """Run the planner once."""
-        run = PlanRun(
+        context = RunContext(
             client=self.platform,  # type: ignore[arg-type]  # it answers what a planner asks
-            fence=_Fence(),
             sender=_Sender(),  # type: ignore[arg-type]  # as above
-            ledger=self.ledger,
-            batches=self.batches,
+            books=Books(Outbox(self.redis, JOB, self._payload.address, _Fence()), self.ledger, self.batches),
             payload=self._payload,
             tools=_tools(),
             stop=Stop(),
+            show=lambda _: None,
         )
-        await run.run()
+        await PlanRun(context).run()
 
     async def parts(self) -> list[Part]:
         """Give all batches, in the order of their numbers."""
