@@ -8,7 +8,7 @@ from typing import Any
 from redis import Redis
 
 from bench.lines import NoAnswerError
-from worker.libsafe.outbox import job_name
+from worker.libsafe.names import job_name
 from worker.libsafe.payload import Payload
 
 _LOOK_SECONDS = 0.02

@@ -27,7 +27,8 @@ from worker.libsafe.models import (
     MetadataItem,
     Storage,
 )
-from worker.libsafe.outbox import Outbox, job_name
+from worker.libsafe.names import job_name
+from worker.libsafe.outbox import Outbox
 from worker.libsafe.reports import HashReport, MessageReport, ReportPolicy, StatusReport
 from worker.libsafe.routes import Routes
 from worker.libsafe.sender import ReportSender

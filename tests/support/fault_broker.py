@@ -10,7 +10,7 @@ from pydantic import SecretStr
 from tests.support.fault_judge import StandJob
 from worker.jobs.ledger import Ledger
 from worker.libsafe.errors import JobAddress
-from worker.libsafe.outbox import UNDELIVERED, batch_named, job_name
+from worker.libsafe.names import UNDELIVERED, batch_named, job_name
 from worker.queueing.app import BATCH_QUEUE, QUEUE
 
 # Of a job that has ended: its progress for whoever asks, and what tells a late copy of its message.

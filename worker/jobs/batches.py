@@ -13,7 +13,8 @@ from redis.asyncio import Redis
 
 from worker.jobs.plan import Part
 from worker.libsafe.errors import JobTakenOverError
-from worker.libsafe.outbox import BATCH_PREFIX, KEPT_OF_A_BATCH, UNDELIVERED, Fence, batch_name
+from worker.libsafe.names import BATCH_PREFIX, KEPT_OF_A_BATCH, UNDELIVERED, batch_name
+from worker.libsafe.outbox import Fence
 
 PLANNING = 0
 """The batch that is no batch: the message of this number has the job planned."""

@@ -9,7 +9,8 @@ from worker.jobs.stopping import Stop
 from worker.jobs.tools import JobTools
 from worker.jobs.watch import Watch
 from worker.libsafe.client import PlatformClient
-from worker.libsafe.outbox import Outbox, batch_named
+from worker.libsafe.names import batch_named
+from worker.libsafe.outbox import Outbox
 from worker.libsafe.payload import Payload
 from worker.libsafe.sender import ReportSender
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from redis.asyncio import Redis
 
-from worker.libsafe.outbox import END_KEPT_SECONDS, JOB_PREFIX
+from worker.libsafe.names import END_KEPT_SECONDS, JOB_PREFIX
 
 _NAMED = "hash-worker:named:"
 # Not more often than each of these is a job's progress told to the platform: 20 messages for the longest job.

@@ -21,127 +21,15 @@ from pydantic import SecretStr, TypeAdapter
 from redis.asyncio import Redis
 
 from worker.libsafe.errors import JobAddress, JobTakenOverError
+from worker.libsafe.names import END_KEPT_SECONDS, KEPT_WHILE_IT_RUNS, UNDELIVERED, batch_named
+from worker.libsafe.outbox_scripts import ACCEPT, CLEAR, DISCARD, PUT
 from worker.libsafe.reports import EndOfBatch, MessageReport, Report, StatusReport
-
-JOB_PREFIX = "hash-worker:job:"
-BATCH_PREFIX = "hash-worker:batch:"
-UNDELIVERED = "hash-worker:undelivered"
-"""The set of jobs and batches that have ended, or are to be ended, and whose platform does not know yet."""
-END_KEPT_SECONDS = 30 * 24 * 3600
-"""How long a job's end is remembered, to know a copy of its message by."""
 
 # A platform may refuse every report of a job of millions of files; the count goes on.
 _MOST_REFUSALS_KEPT = 1000
 _log = structlog.get_logger(__name__)
 
 _REPORTS = TypeAdapter(tuple[Report, ...])
-# A write whose answer was lost is repeated, with the same ids: then it is there already.
-_PUT = """
-local function count(outcome)
-    if redis.call('EXISTS', KEYS[9]) == 0 then return end  -- the job was dropped
-    local kind, code, bytes = string.match(outcome, '^(%S+) (%S+) (%d+)$')
-    redis.call('HINCRBY', KEYS[9], 'done_files', 1)
-    redis.call('HINCRBY', KEYS[9], 'done_bytes', bytes)
-    if kind == 'hashed' then
-        redis.call('HINCRBY', KEYS[9], 'hashed_files', 1)
-        redis.call('HINCRBY', KEYS[9], 'hashed_bytes', bytes)
-    else
-        redis.call('HINCRBY', KEYS[9], kind .. ':' .. code, 1)
-    end
-end
-if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 'held' end
-local ended = redis.call('GET', KEYS[4])
-if ended and ended ~= ARGV[#ARGV] then return 'ended' end
-for i = 4, #ARGV, 5 do
-    local added = redis.pcall('XADD', KEYS[2], ARGV[i], 'reports', ARGV[i + 1])
-    if added['err'] and not string.find(added['err'], 'equal or smaller') then return added end
-    if ARGV[i + 2] ~= '' then
-        if redis.call('HSETNX', KEYS[3], ARGV[i + 2], ARGV[i + 3]) == 1 then count(ARGV[i + 3]) end
-        redis.call('DEL', KEYS[5])
-    end
-    if ARGV[i + 4] ~= '' then
-        redis.call('SET', KEYS[4], ARGV[i + 4], 'EX', ARGV[2])
-        redis.call('SET', KEYS[6], ARGV[3])
-        redis.call('SADD', KEYS[7], KEYS[8])
-    end
-end
-return 'ok'
-"""
-_ACCEPT = """
-for i = 2, #ARGV, 2 do
-    if redis.call('XDEL', KEYS[1], ARGV[i]) == 1 and ARGV[i + 1] ~= '' then
-        for _, refusal in ipairs(cjson.decode(ARGV[i + 1])) do
-            if redis.call('HINCRBY', KEYS[2], 'count', 1) <= tonumber(ARGV[1]) then
-                redis.call('HSET', KEYS[2], refusal[1], refusal[2])
-            end
-        end
-    end
-end
-"""
-# KEYS: the set, the job, its ledger, its end, its outbox, its lease, what goes with its end.
-# ARGV: the lease's token, seconds that the ledger is kept.
-_OVER = """
-local function over(state)
-    local now = redis.call('TIME')
-    redis.call('HSETNX', KEYS[3], 'over', state)
-    redis.call('HSETNX', KEYS[3], 'over_at', now[1] + now[2] / 1000000)
-    redis.call('EXPIRE', KEYS[3], ARGV[2])
-    redis.call('EXPIRE', KEYS[2] .. ':task', ARGV[2])  -- what the intake answers
-    redis.call('SREM', KEYS[1], KEYS[2])
-    redis.call('DEL', unpack(KEYS, 7))
-end
-"""
-# KEYS[9] are the refusals, after which the platform is told FAILED.
-_CLEAR = (
-    _OVER
-    + """
-local ended = redis.call('GET', KEYS[4])
-if not ended or redis.call('XLEN', KEYS[5]) > 0 then return 0 end
-over(redis.call('EXISTS', KEYS[9]) == 1 and 'FAILED' or string.match(ended, '^%S+'))
-return 1
-"""
-)
-_DISCARD = (
-    _OVER
-    + """
-if redis.call('GET', KEYS[6]) ~= ARGV[1] then return 0 end
-over('LEFT')
-return 1
-"""
-)
-KEPT_WHILE_IT_RUNS = (
-    "outbox",
-    "files",
-    "refused",
-    "head",
-    "attempts",
-    "payload",
-    "batches",
-    "waiting",
-    "sent",
-    "moving",
-)
-"""What is kept of a job beside its lease, its epoch, its end and its ledger."""
-KEPT_OF_A_BATCH = ("outbox", "files", "end", "head", "attempts", "epoch")
-"""What is kept of a batch beside its lease, until it is settled; scripts count on the outbox being first."""
-
-
-def job_name(address: JobAddress) -> str:
-    """Name a job in Redis: two platforms may both have a job 299."""
-    return f"{JOB_PREFIX}{address.api_url}/job/{address.job_id}"
-
-
-def batch_name(job: str, batch: int) -> str:
-    """Name a batch of a job in Redis."""
-    return f"{BATCH_PREFIX}{batch}:{job}"
-
-
-def batch_named(name: str) -> tuple[str, int]:
-    """Tell the job and the batch of a name; a job's own name is that of batch 0."""
-    if not name.startswith(BATCH_PREFIX):
-        return name, 0
-    batch, _, job = name.removeprefix(BATCH_PREFIX).partition(":")
-    return job, int(batch)
 
 
 class Fence(Protocol):
@@ -272,9 +160,9 @@ class Outbox:
         self.fence = fence
         self.is_ended = False
         self._count = 0
-        self._put_script = redis.register_script(_PUT)
-        self._accept_script = redis.register_script(_ACCEPT)
-        self._clear_script = redis.register_script(_CLEAR)
+        self._put_script = redis.register_script(PUT)
+        self._accept_script = redis.register_script(ACCEPT)
+        self._clear_script = redis.register_script(CLEAR)
         self._puts = _Writer(self._write_puts)
         self._accepts = _Writer(self._write_accepts)
 
@@ -335,7 +223,7 @@ class Outbox:
     async def discard(self) -> None:
         """Forget a job that is no longer to be told about, but for its ledger; unless another run has it."""
         await self._redis.eval(  # type: ignore[misc]  # as above
-            _DISCARD, len(self._job_keys), *self._job_keys, self.fence.token, END_KEPT_SECONDS
+            DISCARD, len(self._job_keys), *self._job_keys, self.fence.token, END_KEPT_SECONDS
         )
 
     async def forget(self) -> None:

@@ -9,7 +9,7 @@ from redis.asyncio import Redis
 
 from worker.jobs.batches import Batches, Sending
 from worker.libsafe.errors import JobAddress, PayloadError
-from worker.libsafe.outbox import batch_name, job_name
+from worker.libsafe.names import batch_name, job_name
 from worker.libsafe.payload import Payload
 from worker.queueing.app import BATCH_QUEUE
 from worker.queueing.dead_letters import DEAD

@@ -14,7 +14,7 @@ import redis
 import structlog
 from kombu.exceptions import OperationalError
 
-from worker.libsafe.outbox import BATCH_PREFIX, KEPT_OF_A_BATCH, KEPT_WHILE_IT_RUNS, UNDELIVERED
+from worker.libsafe.names import BATCH_PREFIX, KEPT_OF_A_BATCH, KEPT_WHILE_IT_RUNS, UNDELIVERED
 from worker.queueing.app import QUEUE, enqueue, make_app
 
 DEAD = "hash-worker:dead"

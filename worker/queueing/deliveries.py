@@ -23,7 +23,8 @@ from worker.jobs.run import JobEnd
 from worker.jobs.runner import JobRunner
 from worker.jobs.stopping import ENDS_JOB, Stop, StoppedError, StopReason
 from worker.libsafe.errors import JobAddress, JobTakenOverError, LibsafeError, PayloadError
-from worker.libsafe.outbox import Outbox, batch_named
+from worker.libsafe.names import batch_named
+from worker.libsafe.outbox import Outbox
 from worker.libsafe.payload import Payload
 from worker.queueing.app import QUEUE, TASK
 from worker.queueing.assignment import Assignment, Limits, read_batch, read_payload

@@ -19,7 +19,7 @@ from redis.backoff import NoBackoff
 
 from worker.jobs.ledger import Ledger, Snapshot, jobs_named, platform_of
 from worker.libsafe.errors import JobAddress
-from worker.libsafe.outbox import END_KEPT_SECONDS, job_name
+from worker.libsafe.names import END_KEPT_SECONDS, job_name
 from worker.queueing.app import BATCH_QUEUE, QUEUE, TASK
 from worker.queueing.dead_letters import DEAD
 from worker.queueing.message import envelope

@@ -18,7 +18,7 @@ import structlog
 from redis.asyncio import Redis
 
 from worker.libsafe.errors import JobTakenOverError
-from worker.libsafe.outbox import END_KEPT_SECONDS, batch_named
+from worker.libsafe.names import END_KEPT_SECONDS, batch_named
 
 # Celery's claims: message by the time of the last renewal. A member that is gone does not come back (XX).
 _UNACKED = "unacked_index"

@@ -18,7 +18,8 @@ from worker.libsafe.errors import (
     PlatformBusyError,
     TransientLibsafeError,
 )
-from worker.libsafe.outbox import UNDELIVERED, batch_named, undelivered
+from worker.libsafe.names import UNDELIVERED, batch_named
+from worker.libsafe.outbox import undelivered
 from worker.queueing.app import TASK
 from worker.queueing.dead_letters import DeadLetter, DeadLetters
 from worker.queueing.deliveries import Deliveries

@@ -11,7 +11,7 @@ from celery.worker import state
 from celery.worker.request import Request
 
 from worker.jobs.stopping import StopReason
-from worker.libsafe.outbox import JOB_PREFIX
+from worker.libsafe.names import JOB_PREFIX
 from worker.libsafe.payload import job_id_in
 from worker.queueing.app import ARGUMENTS_SHOWN
 from worker.queueing.dead_letters import DeadLetter

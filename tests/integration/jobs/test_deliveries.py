@@ -15,7 +15,7 @@ from worker.jobs.stopping import Stop, StopReason
 from worker.libsafe.client import PlatformClient
 from worker.libsafe.errors import JobAddress, NotAuthorizedError, PlatformBusyError, RejectedError
 from worker.libsafe.models import JobStatus
-from worker.libsafe.outbox import batch_name, job_name
+from worker.libsafe.names import batch_name, job_name
 from worker.queueing.app import BATCH_QUEUE, QUEUE
 from worker.queueing.dead_letters import DeadLetters
 from worker.queueing.fate import Fate

@@ -9,7 +9,7 @@ import redis
 from kombu.exceptions import OperationalError
 
 from tests.support.toy_queue import ToyQueue, envelope, until
-from worker.libsafe.outbox import KEPT_OF_A_BATCH, UNDELIVERED, batch_name
+from worker.libsafe.names import KEPT_OF_A_BATCH, UNDELIVERED, batch_name
 from worker.queueing import dead_letters
 from worker.queueing.dead_letters import DEAD, DeadLetter, DeadLetters, NothingToQueueError
 

@@ -13,7 +13,8 @@ from worker.jobs.batches import PLANNING, Batch, Batches, Planning, Sending
 from worker.jobs.ledger import Ledger
 from worker.jobs.plan import Part
 from worker.libsafe.errors import JobAddress, JobTakenOverError
-from worker.libsafe.outbox import UNDELIVERED, FileDone, Outbox, batch_name, job_name, undelivered
+from worker.libsafe.names import UNDELIVERED, batch_name, job_name
+from worker.libsafe.outbox import FileDone, Outbox, undelivered
 from worker.libsafe.reports import EndOfBatch, MessageReport
 from worker.queueing.app import BATCH_QUEUE, BATCH_TASK
 from worker.queueing.message import batch_template

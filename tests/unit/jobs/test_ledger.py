@@ -10,7 +10,8 @@ from redis.asyncio import Redis
 from worker.jobs.ledger import JobState, Ledger, Snapshot, jobs_named, note_name, platform_of
 from worker.libsafe.errors import JobAddress
 from worker.libsafe.models import JobStatus
-from worker.libsafe.outbox import END_KEPT_SECONDS, FileDone, Outbox, batch_name, job_name
+from worker.libsafe.names import END_KEPT_SECONDS, batch_name, job_name
+from worker.libsafe.outbox import FileDone, Outbox
 from worker.libsafe.reports import MessageReport, StatusReport
 
 ADDRESS = JobAddress("http://platform", SecretStr("k"), "299")

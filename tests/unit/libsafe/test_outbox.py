@@ -9,18 +9,8 @@ from redis.asyncio import Redis
 
 from worker.libsafe.errors import JobAddress, JobTakenOverError
 from worker.libsafe.models import JobStatus
-from worker.libsafe.outbox import (
-    END_KEPT_SECONDS,
-    UNDELIVERED,
-    Entry,
-    FileDone,
-    Outbox,
-    Refusals,
-    batch_name,
-    batch_named,
-    job_name,
-    undelivered,
-)
+from worker.libsafe.names import END_KEPT_SECONDS, UNDELIVERED, batch_name, batch_named, job_name
+from worker.libsafe.outbox import Entry, FileDone, Outbox, Refusals, undelivered
 from worker.libsafe.reports import EndOfBatch, HashReport, MessageReport, StatusReport
 from worker.queueing.lease import Lease, Leases
 

@@ -18,7 +18,8 @@ from worker.libsafe.errors import (
     RejectedError,
 )
 from worker.libsafe.models import JobStatus
-from worker.libsafe.outbox import FileDone, Outbox, Refusals, batch_name, job_name
+from worker.libsafe.names import batch_name, job_name
+from worker.libsafe.outbox import FileDone, Outbox, Refusals
 from worker.libsafe.reports import (
     EndOfBatch,
     HashReport,

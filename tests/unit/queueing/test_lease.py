@@ -7,7 +7,7 @@ import pytest
 from redis.asyncio import Redis
 
 from worker.libsafe.errors import JobTakenOverError
-from worker.libsafe.outbox import batch_name
+from worker.libsafe.names import batch_name
 from worker.queueing.lease import Lease, Leases, NotTaken, Room
 
 JOB = "hash-worker:job:http://platform/job/299"

@@ -10,7 +10,8 @@ from redis.asyncio import Redis
 
 from worker.libsafe.errors import JobAddress, LibsafeError, NotAuthorizedError, PlatformBusyError
 from worker.libsafe.models import JobStatus
-from worker.libsafe.outbox import UNDELIVERED, Outbox, batch_name, batch_named, job_name
+from worker.libsafe.names import UNDELIVERED, batch_name, batch_named, job_name
+from worker.libsafe.outbox import Outbox
 from worker.libsafe.reports import EndOfBatch, MessageReport, StatusReport
 from worker.queueing.app import TASK
 from worker.queueing.dead_letters import DeadLetter
