@@ -1,8 +1,8 @@
 """What an outbox has Redis do in one step, as Lua scripts."""
 
-# KEYS: lease, outbox, files, end, attempts, head, the set of undelivered ends, the name of the job or the batch,
-# the job's ledger. ARGV: the lease's token, seconds that an end is kept, the head, then for each entry its id,
-# its reports, the file that is done and what it came to, and how it ends; what it has not is empty.
+# KEYS: lease, outbox, files, end, attempts, head, the set of undelivered ends, the name of the job or the
+# batch, the job's ledger. ARGV: the lease's token, seconds that an end is kept, the head, then for each entry
+# its id, its reports, the file that is done and what it came to, and how it ends; what it has not is empty.
 # A write whose answer was lost is repeated, with the same ids: then it is there already.
 PUT = """
 local function count(outcome)
