@@ -199,9 +199,11 @@ class Scenario:
         await until(lambda: self.bytes_read(job) >= at_least_bytes, f"{at_least_bytes} bytes of {job.job_id}")
         assert self.bytes_read(job) < job.size_bytes, "the object is too small or too fast for this scenario"
 
-    async def in_mid_job(self, job: StandJob, at_least_files: int = 3) -> None:
+    async def in_mid_job(self, job: StandJob, at_least_files: int = 3, *, within_seconds: float = 60) -> None:
         """Wait until so many files of a job were told, and make sure that there are more."""
-        await self.counted(lambda: self.books.count(job, "done_files"), at_least_files, "files")
+        await self.counted(
+            lambda: self.books.count(job, "done_files"), at_least_files, "files", within_seconds
+        )
         assert await self.books.count(job, "done_files") < len(job.files), "the job is too small or too fast"
 
     async def counted(
