@@ -75,13 +75,22 @@ def open_broker(url: str) -> Redis:
     Args:
         url: Valkey or Redis with its password; with rediss:// the certificate is verified.
     """
-    pool = BlockingConnectionPool.from_url(
+    return _PatientRedis.from_pool(connection_pool(url, connect_seconds=_CONNECT_SECONDS))
+
+
+def connection_pool(url: str, *, connect_seconds: float) -> BlockingConnectionPool:
+    """Make a pool of connections that try once; its answers are decoded.
+
+    Args:
+        url: As in `open_broker`.
+        connect_seconds: For one connection to be made.
+    """
+    return BlockingConnectionPool.from_url(
         url,
         max_connections=_MOST_CONNECTIONS,
         timeout=None,
         decode_responses=True,
-        socket_connect_timeout=_CONNECT_SECONDS,
+        socket_connect_timeout=connect_seconds,
         socket_keepalive=True,
         retry=Retry(NoBackoff(), retries=0),
     )
-    return _PatientRedis.from_pool(pool)

@@ -13,19 +13,17 @@ from uuid import uuid4
 
 import redis.exceptions
 import structlog
-from redis.asyncio import BlockingConnectionPool, Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
+from redis.asyncio import Redis
 
 from worker.jobs.ledger import Ledger, Snapshot, jobs_named, platform_of
 from worker.libsafe.errors import JobAddress
 from worker.libsafe.names import END_KEPT_SECONDS, job_name
 from worker.queueing.app import BATCH_QUEUE, QUEUE, TASK
+from worker.queueing.broker import connection_pool
 from worker.queueing.dead_letters import DEAD
 from worker.queueing.message import envelope
 from worker.queueing.transport import MAX_MESSAGE_BYTES
 
-_MOST_CONNECTIONS = 16
 _CONNECT_SECONDS = 1
 _ANSWER_SECONDS = 2
 
@@ -178,15 +176,7 @@ async def open_intake(url: str) -> AsyncIterator[Intake]:
     Args:
         url: Valkey or Redis with its password; with rediss:// the certificate is verified.
     """
-    pool = BlockingConnectionPool.from_url(
-        url,
-        max_connections=_MOST_CONNECTIONS,
-        timeout=None,
-        decode_responses=True,
-        socket_connect_timeout=_CONNECT_SECONDS,
-        socket_keepalive=True,
-        retry=Retry(NoBackoff(), retries=0),
-    )
+    pool = connection_pool(url, connect_seconds=_CONNECT_SECONDS)
     async with Redis.from_pool(pool) as redis_client:
         yield Intake(redis_client)
 
