@@ -202,7 +202,9 @@ class DeadLetters:
                 enqueue(make_app(self._broker_url), letter.payload)
             except OperationalError as error:
                 raise redis.exceptions.ConnectionError("the broker did not take the payload") from error
-        return bool(self._client.hdel(DEAD, letter_id))
+        # Whoever has freed a parked job meanwhile has dropped it already.
+        self._client.hdel(DEAD, letter_id)
+        return True
 
     def drop(self, letter_id: str) -> bool:
         """Drop a letter for good, and what the broker has of its job, unless a worker still sees to that.

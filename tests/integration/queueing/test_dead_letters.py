@@ -3,14 +3,17 @@
 import dataclasses
 import json
 import threading
+from typing import Any
 
 import pytest
 import redis
+from celery import Celery
 from kombu.exceptions import OperationalError
 
 from tests.support.toy_queue import ToyQueue, envelope, until
 from worker.libsafe.names import KEPT_OF_A_BATCH, UNDELIVERED, batch_name
 from worker.queueing import dead_letters
+from worker.queueing.app import enqueue
 from worker.queueing.dead_letters import DEAD, DeadLetter, DeadLetters, NothingToQueueError
 
 KEY = "a-key-that-nobody-may-see"
@@ -47,6 +50,23 @@ def test_a_job_that_is_requeued_begins_anew(queue: ToyQueue) -> None:
     assert queue.redis.exists(f"{J}:files") == 1
     queue.start_worker("-c", "1")
     queue.wait_for("end a")
+
+
+def test_a_letter_that_the_freed_job_has_dropped_before_is_requeued_all_the_same(
+    queue: ToyQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker may take the payload faster than the letter is dropped here."""
+    letter_id = queue.dead.keep(job_letter())
+
+    def taken_at_once(app: Celery, document: dict[str, Any]) -> str:
+        task_id = enqueue(app, document)
+        queue.dead.drop(letter_id)
+        return task_id
+
+    monkeypatch.setattr(dead_letters, "enqueue", taken_at_once)
+
+    assert queue.dead.requeue(letter_id)
+    assert not queue.dead.letters()
 
 
 def test_a_message_that_is_requeued_is_the_next_to_be_taken(queue: ToyQueue) -> None:
