@@ -74,9 +74,11 @@ class _Storm:
 
 @pytest.mark.parametrize("seed", [1, _NEW_SEED], ids=["old seed", "new seed"])
 async def test_whenever_lanes_die_or_freeze_digests_are_right_and_only_states_in_lanes_are_lost(
-    until: Until, seed: int
+    until: Until, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Thirty faults under six sessions at once; every byte is fed once."""
+    # In such a storm several lanes may die over the same piece, which is not to blame for it.
+    monkeypatch.setattr("worker.hashing.scheduler.DEATHS", _FAULTS + 1)
     print(f"seed {seed}")  # noqa: T201 -- pytest shows it if the test fails
     dice = random.Random(seed)  # noqa: S311 -- nothing is kept secret with it
     async with LanePool(lane_count=3, slot_count=12, slot_bytes=_SLOT, answer_seconds=1) as pool:
