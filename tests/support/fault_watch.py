@@ -30,7 +30,7 @@ class Watch:
     def watching(self) -> Iterator[None]:
         """Look on while the block runs."""
         threads = [
-            threading.Thread(target=self._persistently, args=(look,), name=look.__name__)
+            threading.Thread(target=self._persistently, args=(look,), name=look.__name__, daemon=True)
             for look in (self._receive_events, self._ask)
         ]
         for thread in threads:
@@ -40,7 +40,7 @@ class Watch:
         finally:
             self._over.set()
             for thread in threads:
-                thread.join()
+                thread.join(timeout=20)  # one that hangs must not keep the suite
 
     def _persistently(self, look: Callable[[], None]) -> None:
         while not self._over.is_set():
