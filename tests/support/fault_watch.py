@@ -30,7 +30,7 @@ class Watch:
     def watching(self) -> Iterator[None]:
         """Look on while the block runs."""
         threads = [
-            threading.Thread(target=self._persistently, args=(look,), name=look.__name__, daemon=True)
+            threading.Thread(target=self._persistently, args=(look,), name=look.__name__)
             for look in (self._receive_events, self._ask)
         ]
         for thread in threads:
@@ -40,7 +40,7 @@ class Watch:
         finally:
             self._over.set()
             for thread in threads:
-                thread.join(timeout=20)  # one that hangs must not keep the suite
+                thread.join()
 
     def _persistently(self, look: Callable[[], None]) -> None:
         while not self._over.is_set():
@@ -51,7 +51,13 @@ class Watch:
 
     def _receive_events(self) -> None:
         with self._app.connection_for_read() as connection:
-            receiver = self._app.events.Receiver(connection, handlers={"*": self._note})
+
+            def note(event: dict[str, Any]) -> None:
+                self._note(event)
+                # Else it goes on for as long as events come, as those of several workers do for ever.
+                receiver.should_stop = self._over.is_set()
+
+            receiver = self._app.events.Receiver(connection, handlers={"*": note})
             while not self._over.is_set():
                 with suppress(TimeoutError):
                     receiver.capture(limit=None, timeout=_PAUSE_SECONDS)
