@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+PIN := uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --upgrade
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test faults lint check format bench requirements clean
@@ -40,12 +41,11 @@ bench: $(VENV)/.bench-ready ## Measure against other ways to hash (SCALING=1, WO
 		$(if $(FILES),bench.million),$(if $(BEHIND),bench.small_behind_large),bench)
 
 requirements: ## Pin the newest versions that pyproject.toml allows (needs uv)
-	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --upgrade \
-		pyproject.toml -o requirements/worker.txt
-	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --upgrade \
-		--extra dev -c requirements/worker.txt pyproject.toml -o requirements/dev.txt
-	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --upgrade \
-		--extra bench -c requirements/dev.txt pyproject.toml -o requirements/bench.txt
+	$(PIN) pyproject.toml -o requirements/worker.txt
+	$(PIN) --extra dev -c requirements/worker.txt pyproject.toml -o requirements/dev.txt
+	$(PIN) --extra flower -c requirements/dev.txt pyproject.toml -o requirements/flower.txt
+	$(PIN) --extra local -c requirements/dev.txt pyproject.toml -o requirements/local.txt
+	$(PIN) --extra bench -c requirements/dev.txt pyproject.toml -o requirements/bench.txt
 
 clean: ## Remove what was made
 	rm -rf $(VENV) build dist .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

@@ -74,7 +74,7 @@ def run_worker(settings: Settings, celery_options: Sequence[str] = ()) -> int:
     Raises:
         SettingsError: A route template, a default algorithm or an option of Celery is wrong.
     """
-    url = settings.broker.url.get_secret_value()
+    url = settings.broker.address
     app = make_app(
         url,
         visibility_timeout_seconds=settings.broker.visibility_timeout_seconds,
@@ -95,6 +95,36 @@ def run_worker(settings: Settings, celery_options: Sequence[str] = ()) -> int:
     except click.UsageError as error:
         raise SettingsError(f"Wrong option of celery worker: {error.format_message()}") from None
     return 0
+
+
+def run_flower(settings: Settings, more_options: Sequence[str] = ()) -> None:
+    """Run Flower until it is told to stop.
+
+    Args:
+        settings: The settings.
+        more_options: Of `celery flower`, as on its command line.
+
+    Raises:
+        SettingsError: Flower is not installed, has no password, or can't be begun.
+    """
+    if settings.flower.password is None:
+        raise SettingsError("Flower needs flower.password: whoever sees it can end jobs; set it.")
+    try:
+        from worker.queueing import flower  # noqa: PLC0415 - an extra that workers do without
+    except ModuleNotFoundError as error:
+        raise SettingsError(f"Flower is not installed ({error.name}): install the extra `flower`.") from None
+    try:
+        flower.run_flower(
+            make_app(settings.broker.address),
+            host=settings.flower.host,
+            port=settings.flower.port,
+            user=settings.flower.user,
+            password=settings.flower.password.get_secret_value(),
+            database=settings.flower.database,
+            more_options=more_options,
+        )
+    except flower.FlowerError as error:
+        raise SettingsError(str(error)) from None
 
 
 class _InLoop:
@@ -143,7 +173,7 @@ async def open_deliveries(settings: Settings) -> AsyncIterator[Deliveries]:
     Raises:
         SettingsError: A route template or a default algorithm is wrong.
     """
-    url = settings.broker.url.get_secret_value()
+    url = settings.broker.address
     async with open_runner(settings) as runner, open_broker(url) as redis:
         leases = Leases(redis, settings.worker.lease_seconds)
         limits = Limits(settings.limits.container_batches, settings.limits.platform_tasks)

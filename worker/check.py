@@ -66,7 +66,7 @@ async def check(settings: Settings, payload: Payload | None = None) -> AsyncIter
         A finding for each thing, as soon as it is known.
     """
     yield _check_settings(settings)
-    yield await _check_broker(settings.broker.url.get_secret_value())
+    yield await _check_broker(settings.broker.address)
     yield await _check_lanes()
     if not settings.storages:
         yield Finding("S3", "wrong", "The settings hold no credentials: add [storages.default].")
@@ -103,7 +103,9 @@ async def _check_broker(url: str) -> Finding:
         async with client:
             server = await client.info("server")
     except redis.exceptions.AuthenticationError:
-        return Finding("broker", "wrong", f"{place} refuses the password; correct it in broker.url.")
+        return Finding(
+            "broker", "wrong", f"{place} refuses the password; correct broker.password, or broker.url."
+        )
     except redis.exceptions.ResponseError as error:
         return Finding("broker", "wrong", f"{place} refuses: {error}.")
     except (redis.exceptions.RedisError, OSError):

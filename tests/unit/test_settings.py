@@ -3,6 +3,7 @@
 import re
 from dataclasses import asdict
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 import pytest
 
@@ -75,13 +76,13 @@ def test_a_secret_comes_from_the_file_that_its_variable_names(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """`…_FILE` holds a path; the line break at its end is not part of the secret."""
-    (tmp_path / "secret").write_text("redis://:pass@broker:6379/0\n", encoding="utf-8")
+    (tmp_path / "secret").write_text("redis://:opensesame@broker:6379/0\n", encoding="utf-8")
     monkeypatch.setenv("HASH_WORKER_BROKER__URL_FILE", str(tmp_path / "secret"))
 
     loaded = settings.load()
 
-    assert loaded.broker.url.get_secret_value() == "redis://:pass@broker:6379/0"
-    assert "pass" not in repr(loaded)
+    assert loaded.broker.url.get_secret_value() == "redis://:opensesame@broker:6379/0"
+    assert "opensesame" not in repr(loaded)
 
 
 def test_a_storage_is_found_by_its_id_and_else_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -258,4 +259,32 @@ def test_times_that_would_deliver_messages_twice_are_refused(
     monkeypatch.setenv(f"HASH_WORKER_WORKER__{name.upper()}", "100")
 
     with pytest.raises(settings.SettingsError, match=f"Wrong settings: worker.{name} must be less than "):
+        settings.load()
+
+
+@pytest.mark.parametrize("password", ["opensesame", "a/b#c?d@e:f%2F é"])
+def test_the_brokers_password_is_put_into_its_address(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, password: str
+) -> None:
+    """As a file holds it, so that the broker and the worker can read the same one."""
+    (tmp_path / "secret").write_text(f"{password}\n", encoding="utf-8")
+    monkeypatch.setenv("HASH_WORKER_BROKER__URL", "rediss://broker:6379/3")
+    monkeypatch.setenv("HASH_WORKER_BROKER__PASSWORD_FILE", str(tmp_path / "secret"))
+
+    broker = settings.load().broker
+
+    parts = urlsplit(broker.address)
+    assert (parts.scheme, parts.hostname, parts.port, parts.path) == ("rediss", "broker", 6379, "/3")
+    assert unquote(parts.password or "") == password
+    assert password not in repr(broker)
+
+
+def test_a_password_in_the_url_and_beside_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody could say which of the two counts."""
+    monkeypatch.setenv("HASH_WORKER_BROKER__URL", "redis://:one@broker:6379/0")
+    monkeypatch.setenv("HASH_WORKER_BROKER__PASSWORD", "two")
+
+    with pytest.raises(
+        settings.SettingsError, match="broker: the password stands in url and in password; leave one"
+    ):
         settings.load()

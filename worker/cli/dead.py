@@ -60,7 +60,7 @@ def _dead_letters() -> "Iterator[DeadLetters]":
     from worker.queueing.dead_letters import DeadLetters
 
     try:
-        yield DeadLetters(load_settings().broker.url.get_secret_value())
+        yield DeadLetters(load_settings().broker.address)
     except redis.exceptions.RedisError:
         leave("The broker can't be asked for dead letters; `hash-worker check` tells why.", FAILED)
 

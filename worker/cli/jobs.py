@@ -140,7 +140,7 @@ def _ask_broker(ask: Callable[["Intake"], Awaitable[ResultT]], *, away: str, whe
     configure_logging("ERROR", loaded.log.format)
 
     async def asked() -> ResultT:
-        async with open_intake(loaded.broker.url.get_secret_value()) as intake:
+        async with open_intake(loaded.broker.address) as intake:
             return await ask(intake)
 
     try:

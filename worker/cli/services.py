@@ -1,4 +1,4 @@
-"""Commands of a service: `run`, `gateway` and `check`."""
+"""Commands of a service: `run`, `gateway`, `flower` and `check`."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -65,6 +65,28 @@ def gateway() -> None:
             when_stopped="The gateway has ended.",
             stopped_status=0,
         )
+    except SettingsError as error:
+        leave(str(error))
+
+
+@commands.command(
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True}, rich_help_panel=_PANEL
+)
+def flower(context: typer.Context) -> None:
+    """Watch the workers in a browser, with Flower; more options of `celery flower` may follow.
+
+    The settings flower.host, .port, .user and .password say where, and who may look:
+
+        HASH_WORKER_FLOWER__PASSWORD_FILE=flower_password hash-worker flower
+
+    Whoever may look may also end tasks; --read_only=True forbids it.
+    """
+    from worker.bootstrap import run_flower
+
+    loaded = load_settings()
+    configure_logging(loaded.log.level, loaded.log.format)
+    try:
+        run_flower(loaded, context.args)
     except SettingsError as error:
         leave(str(error))
 

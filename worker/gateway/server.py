@@ -55,7 +55,7 @@ async def open_gateway(settings: Settings) -> AsyncIterator[str]:
     """
     _check_token(settings.gateway)
     metrics = Metrics()
-    async with open_intake(settings.broker.url.get_secret_value()) as intake:
+    async with open_intake(settings.broker.address) as intake:
         gateway = Gateway(
             intake, metrics, allowed_hosts=settings.api.allowed_hosts, token=settings.gateway.token
         )

@@ -8,6 +8,7 @@ from celery import Celery, Task, signals
 from celery.app.amqp import AMQP
 from kombu.transport import get_transport_cls
 
+from worker.queueing.arguments import shown
 from worker.queueing.running import RunningTasks
 
 QUEUE = "hashing"
@@ -18,9 +19,6 @@ BATCH_QUEUE = "hashing.batches"
 """The queue of the batches of large jobs, which are kept apart so that no small job waits behind them."""
 BATCH_TASK = "worker.hash_batch"
 """Runs a batch; its one argument names the job in Redis and the batch: `{"job": "…", "batch": 3}`."""
-
-# What Flower, events and log lines show in the place of a payload, because it carries keys.
-ARGUMENTS_SHOWN = "(<payload>,)"
 
 
 class _Connection(kombu.Connection):  # type: ignore[misc]  # kombu has no types
@@ -33,9 +31,10 @@ class _Connection(kombu.Connection):  # type: ignore[misc]  # kombu has no types
 class _Messages(AMQP):  # type: ignore[misc]  # Celery has no types
     Connection = _Connection
 
-    def as_task_v2(self, *args: Any, **options: Any) -> Any:
-        """Make a task's message, and its task-sent event, which never show the arguments."""
-        return super().as_task_v2(*args, **{**options, "argsrepr": ARGUMENTS_SHOWN, "kwargsrepr": "{}"})
+    def as_task_v2(self, task_id: str, name: str, args: Any = None, *more: Any, **options: Any) -> Any:
+        """Make a task's message, and its task-sent event, which show no key."""
+        options |= {"argsrepr": shown(args), "kwargsrepr": "{}"}
+        return super().as_task_v2(task_id, name, args, *more, **options)
 
 
 class _Task(Task):  # type: ignore[misc]  # Celery has no types

@@ -13,8 +13,9 @@ from kombu.exceptions import ContentDisallowed
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from worker.queueing.app import BATCH_TASK, TASK
+from worker.queueing.arguments import job_id
 from worker.queueing.dead_letters import DeadLetter
-from worker.queueing.request import AWAY_SINCE, TaskRequest, job_id
+from worker.queueing.request import AWAY_SINCE, TaskRequest
 
 # A reason may quote a name of somebody else's.
 _LONGEST_QUOTE = 100

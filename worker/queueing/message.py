@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from typing import Any
 from uuid import uuid4
 
-from worker.queueing.app import ARGUMENTS_SHOWN, BATCH_QUEUE, BATCH_TASK
+from worker.queueing.app import BATCH_QUEUE, BATCH_TASK
+from worker.queueing.arguments import shown
 
 BATCH = "@BATCH@"
 """Stands for a batch's number in a template."""
@@ -24,7 +25,7 @@ def envelope(task: str, document: Mapping[str, Any], *, queue: str, task_id: str
         queue: `QUEUE` or `BATCH_QUEUE`.
         task_id: Celery's; also the delivery tag, so only copies of a message may have the same one.
     """
-    return _envelope(task, json.dumps(document), queue, task_id).encode()
+    return _envelope(task, json.dumps(document), queue, task_id, shown([document])).encode()
 
 
 def batch_template(job: str) -> str:
@@ -41,10 +42,11 @@ def batch_template(job: str) -> str:
     # No @ of the job's name is left that could be replaced.
     name = json.dumps(job).replace("@", "\\u0040")
     document = f'{{"job": {name}, "batch": {BATCH}}}'
-    return _envelope(BATCH_TASK, document, BATCH_QUEUE, f"{uuid4()}-{BATCH}")
+    arguments_shown = shown([{"job": job, "batch": BATCH}])
+    return _envelope(BATCH_TASK, document, BATCH_QUEUE, f"{uuid4()}-{BATCH}", arguments_shown)
 
 
-def _envelope(task: str, document: str, queue: str, task_id: str) -> str:
+def _envelope(task: str, document: str, queue: str, task_id: str, arguments_shown: str) -> str:
     message = {
         # Arguments, named arguments, and what is to follow: nothing.
         "body": f"[[{document}], {{}}, {{}}]",
@@ -55,7 +57,7 @@ def _envelope(task: str, document: str, queue: str, task_id: str) -> str:
             "task": task,
             "id": task_id,
             "root_id": task_id,
-            "argsrepr": ARGUMENTS_SHOWN,
+            "argsrepr": arguments_shown,
             "kwargsrepr": "{}",
         },
         "properties": {

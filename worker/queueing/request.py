@@ -11,9 +11,7 @@ from celery.worker import state
 from celery.worker.request import Request
 
 from worker.jobs.stopping import StopReason
-from worker.libsafe.names import JOB_PREFIX
-from worker.libsafe.payload import job_id_in
-from worker.queueing.app import ARGUMENTS_SHOWN
+from worker.queueing.arguments import job_id, shown
 from worker.queueing.dead_letters import DeadLetter
 
 AWAY_SINCE = "away_since"
@@ -44,7 +42,8 @@ class TaskRequest(Request):  # type: ignore[misc]  # Celery has no types
             raise
         except Exception as error:
             raise InvalidTaskError(f"it can't be read ({type(error).__name__})") from error
-        self._argsrepr = self._request_dict["argsrepr"] = ARGUMENTS_SHOWN
+        # Whatever its producer says of them.
+        self._argsrepr = self._request_dict["argsrepr"] = shown(self._args)
         self._kwargsrepr = self._request_dict["kwargsrepr"] = "{}"
         # Celery reads the task's own limits once per connection; remote control may change them.
         hard, soft = self._request_dict.get("timelimit") or (None, None)
@@ -57,7 +56,7 @@ class TaskRequest(Request):  # type: ignore[misc]  # Celery has no types
 
     def info(self, safe: bool = False) -> dict[str, Any]:  # noqa: ARG002, FBT001, FBT002  # Celery's signature
         """Give what remote control shows."""
-        return {**super().info(safe=True), "args": ARGUMENTS_SHOWN, "kwargs": "{}"}
+        return {**super().info(safe=True), "args": self._argsrepr, "kwargs": "{}"}
 
     def revoked(self) -> bool:
         """Discard nothing; see `on_accepted`."""
@@ -135,12 +134,3 @@ class TaskRequest(Request):  # type: ignore[misc]  # Celery has no types
         """Take the task off the worker's list, where `Consumer.on_close` may just have put it again."""
         self.message.is_running = False
         state.task_ready(self)
-
-
-def job_id(args: Any) -> str | None:
-    """Find the job's id in a task's arguments, a payload or a batch, for those who log what became of it."""
-    document = args[0] if args else None
-    job = document.get("job") if isinstance(document, dict) else None
-    if isinstance(job, str) and job.startswith(JOB_PREFIX):
-        return job.rpartition("/job/")[2]
-    return job_id_in(document)

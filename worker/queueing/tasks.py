@@ -15,9 +15,10 @@ from worker.jobs.ledger import Snapshot
 from worker.jobs.progress import Show
 from worker.jobs.stopping import Stop, StopReason
 from worker.queueing.app import BATCH_TASK, TASK
+from worker.queueing.arguments import job_id
 from worker.queueing.dead_letters import DeadLetter, DeadLetters
 from worker.queueing.fate import Fate, Verdict
-from worker.queueing.request import AWAY_SINCE, LetGo, job_id
+from worker.queueing.request import AWAY_SINCE, LetGo
 
 # A platform that is away for longer has forgotten the job, or the job will be missed there.
 _LONGEST_AWAY_SECONDS = 24 * 3600

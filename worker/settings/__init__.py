@@ -2,7 +2,7 @@
 
 They are read once, in bootstrap, never at import. Between levels of a variable's name stand two underscores:
 `HASH_WORKER_HASHING__LANES=4`. A variable whose name ends in `_FILE` names a file that holds the value:
-`HASH_WORKER_BROKER__URL_FILE=/run/secrets/broker_url`.
+`HASH_WORKER_BROKER__PASSWORD_FILE=/run/secrets/broker_password`.
 """
 
 import os
@@ -18,8 +18,10 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from worker.settings.sections import (
     ApiSettings,
     BrokerSettings,
+    FlowerSettings,
     GatewaySettings,
     HashingSettings,
+    HealthSettings,
     LimitSettings,
     LogSettings,
     ReadingSettings,
@@ -71,6 +73,8 @@ class Settings(BaseSettings):
     worker: WorkerSettings = WorkerSettings()
     limits: LimitSettings = LimitSettings()
     gateway: GatewaySettings = GatewaySettings()
+    health: HealthSettings = HealthSettings()
+    flower: FlowerSettings = FlowerSettings()
     log: LogSettings = LogSettings()
 
     @field_validator("storages", mode="before")

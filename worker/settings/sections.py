@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 from typing import Annotated, Literal, Self
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, HttpUrl, SecretStr, field_validator, model_validator
 
@@ -23,11 +23,14 @@ class _Section(BaseModel):
 
 
 class BrokerSettings(_Section):
-    """Where the queue is."""
+    """Where the queue is; `address` is what to connect to."""
 
     url: SecretStr = Field(
         default=SecretStr("redis://127.0.0.1:6379/0"),
-        description="Valkey or Redis with its password: redis://:password@host:port/0; rediss:// for TLS.",
+        description="Valkey or Redis: redis://host:port/0, with or without :password@; rediss:// for TLS.",
+    )
+    password: SecretStr | None = Field(
+        default=None, min_length=1, description="Its password as it is, if it does not stand in the URL."
     )
     visibility_timeout_seconds: Annotated[float, Field(ge=2, le=86400)] = Field(
         default=120.0, description="A message that nobody works on is delivered again after so long."
@@ -46,6 +49,21 @@ class BrokerSettings(_Section):
                 "percent-encode all but letters and digits of the password: / is %2F, # is %23"
             )
         return url
+
+    @model_validator(mode="after")
+    def _check_password(self) -> Self:
+        if self.password is not None and "@" in urlsplit(self.url.get_secret_value()).netloc:
+            raise ValueError("the password stands in url and in password; leave one out")
+        return self
+
+    @property
+    def address(self) -> str:
+        """Give the URL with the password in it: a secret."""
+        url = self.url.get_secret_value()
+        if self.password is None:
+            return url
+        scheme, _, place = url.partition("://")
+        return f"{scheme}://:{quote(self.password.get_secret_value(), safe='')}@{place}"
 
 
 class ApiSettings(_Section):
@@ -209,6 +227,29 @@ class GatewaySettings(_Section):
         default=None,
         min_length=16,
         description="What callers send as `Authorization: Bearer`; only on loopback it may be missing.",
+    )
+
+
+class HealthSettings(_Section):
+    """Where a worker tells whether it is well, and gives Prometheus its metrics."""
+
+    host: str = Field(default="127.0.0.1", min_length=1, description="Address to listen at.")
+    port: Annotated[int, Field(ge=0, le=65535)] = Field(
+        default=0, description="0: nowhere; two workers on one machine need two."
+    )
+
+
+class FlowerSettings(_Section):
+    """Where Flower is, and who may look."""
+
+    host: str = Field(default="127.0.0.1", min_length=1, description="Address to listen at.")
+    port: Annotated[int, Field(ge=1, le=65535)] = Field(default=5555)
+    user: str = Field(default="operator", min_length=1, pattern="^[^:]+$")
+    password: SecretStr | None = Field(
+        default=None, min_length=8, description="Flower does not start without one."
+    )
+    database: Path | None = Field(
+        default=None, description="A file that keeps what Flower has seen; without one it forgets."
     )
 
 

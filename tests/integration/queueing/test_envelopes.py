@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.toy_queue import ToyQueue, until
 from worker.queueing import message
-from worker.queueing.app import ARGUMENTS_SHOWN, BATCH_QUEUE, BATCH_TASK, QUEUE, TASK
+from worker.queueing.app import BATCH_QUEUE, BATCH_TASK, QUEUE, TASK
 
 KEY = "a-key-that-nobody-may-see"
 JOB = "hash-worker:job:https://go.example.org/job/7"
@@ -57,7 +57,13 @@ def test_a_message_of_ours_means_what_celerys_own_does(queue: ToyQueue) -> None:
 def test_a_message_of_ours_is_run_and_shows_no_argument(queue: ToyQueue) -> None:
     """Events and remote control have the task's id and name, as of any other."""
     queue.start_worker("-c", "1")
-    document = {"name": "a", "does": "hold", "api": {"key_user": KEY}}
+    document = {
+        "name": "a",
+        "does": "hold",
+        "api": {"key_user": KEY},
+        "function_data": {"job": {"id": "299"}, "files": {"ids": ["7", "8"]}},
+    }
+    arguments = "job 299: 2 files and folders"
 
     with queue.events() as events:
         queue.send_raw(message.envelope(TASK, document, queue=QUEUE, task_id="an-id"))
@@ -71,11 +77,11 @@ def test_a_message_of_ours_is_run_and_shows_no_argument(queue: ToyQueue) -> None
     assert (shown["id"], shown["name"], shown["args"], shown["kwargs"]) == (
         "an-id",
         TASK,
-        ARGUMENTS_SHOWN,
+        arguments,
         "{}",
     )
     (received,) = (event for event in events if event["type"] == "task-received")
-    assert (received["uuid"], received["root_id"], received["args"]) == ("an-id", "an-id", ARGUMENTS_SHOWN)
+    assert (received["uuid"], received["root_id"], received["args"]) == ("an-id", "an-id", arguments)
     assert KEY not in repr((active, events)) + queue.logs()
 
 

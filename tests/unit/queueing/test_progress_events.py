@@ -93,7 +93,7 @@ def request_(flower: Flower) -> Iterator[Request]:
     dispatcher.producer = SimpleNamespace(publish=flower.publish)
     request = Request(dispatcher)
     worker_state.requests[TASK_ID] = request
-    request.send_event("task-received", name=Request.name, args="(<payload>,)")
+    request.send_event("task-received", name=Request.name, args="job 299: 2 files and folders")
     request.send_event("task-started")
     yield request
     worker_state.requests.pop(TASK_ID, None)
@@ -122,7 +122,7 @@ def test_a_running_task_is_shown_with_its_progress(
     shown = (flower.task.state, flower.task.result, flower.task.name, flower.task.args)
     request_.end("task-succeeded", result="None", runtime=3.0)
 
-    assert shown == ("PROGRESS", HALF_TEXT, "worker.hash_files", "(<payload>,)")
+    assert shown == ("PROGRESS", HALF_TEXT, "worker.hash_files", "job 299: 2 files and folders")
     assert (flower.task.state, flower.task.result) == ("SUCCESS", "None")
 
 

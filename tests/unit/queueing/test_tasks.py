@@ -167,7 +167,7 @@ def test_the_message_does_not_show_the_payload_to_those_who_watch() -> None:
     enqueue(app, DOCUMENT)
 
     assert "a-key-that-nobody-may-see" not in str(sent)
-    assert sent[0]["argsrepr"] == "(<payload>,)"
+    assert sent[0]["argsrepr"] == "job 299: its container"
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,79 @@
+"""Flower over our application, with its settings from ours and a password always."""
+
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import structlog
+from celery import Celery
+from flower import command, urls
+from flower.app import Flower
+from tornado.options import Error, options
+
+# Job and files, then how far they are; the name says only which of two tasks it is.
+_COLUMNS = "args,name,state,result,received,started,runtime,worker,uuid"
+_SAVE_MILLISECONDS = 10_000
+
+_log = structlog.get_logger(__name__)
+
+
+class FlowerError(Exception):
+    """Flower can't be begun; the text says why and what to do."""
+
+
+def run_flower(
+    app: Celery,
+    *,
+    host: str,
+    port: int,
+    user: str,
+    password: str,
+    database: Path | None,
+    more_options: Sequence[str] = (),
+) -> None:
+    """Serve until SIGTERM or Ctrl-C.
+
+    Args:
+        app: Of `make_app`.
+        host: Address to listen at.
+        port: As above.
+        user: Who may look, by HTTP basic authentication.
+        password: As above.
+        database: What it has seen is kept there; None: nowhere.
+        more_options: Of `celery flower`, as on its command line; they win.
+
+    Raises:
+        FlowerError: An option is wrong, or it can't listen there.
+    """
+    options.address = host
+    options.port = port
+    options.basic_auth = [f"{user}:{password}"]
+    options.tasks_columns = _COLUMNS
+    if database is not None:
+        options.persistent = True
+        options.db = str(database)
+        options.state_save_interval = _SAVE_MILLISECONDS
+    try:
+        command.apply_options("flower", more_options)
+    except Error as error:
+        raise FlowerError(f"Wrong option of celery flower: {error}.") from None
+    command.extract_settings()
+    command.setup_logging()
+    flower = Flower(capp=app, options=options, **urls.settings)
+    signal.signal(signal.SIGTERM, _leave)
+    try:
+        bound_port = flower.start_http_server()
+    except OSError as error:
+        reason = f"Flower can't listen at {host}, port {port}: {error.strerror}; set flower.host and .port."
+        raise FlowerError(reason) from None
+    _log.info("Flower listens", host=host, port=bound_port)
+    try:
+        flower.start()
+    except (KeyboardInterrupt, SystemExit):
+        flower.stop()
+
+
+def _leave(*_: Any) -> NoReturn:
+    sys.exit(0)
