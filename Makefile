@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 PIN := uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --upgrade
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test faults lint check format bench requirements clean
+.PHONY: help demo test faults acceptance lint check format bench requirements clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -16,13 +16,16 @@ demo: $(READY) ## Run the main job on this machine: broker, S3, platform and one
 
 test: $(READY) ## Run all tests, with coverage
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest -n auto --dist loadscope --ignore=tests/faults $(ARGS)
+	$(BIN)/coverage run -m pytest -n auto --dist loadscope --ignore=tests/faults --ignore=tests/compose $(ARGS)
 	@$(BIN)/coverage combine -q && $(BIN)/coverage report --skip-covered
 
 # Most of the scenarios wait most of the time, so more of them run at once than there are cores.
 faults: $(READY) ## Break everything and count what was lost (FAULT_MINUTES=…: longer; FAULT_SEED=…: the same again)
 	@$(BIN)/python -m pytest tests/faults -q -n 5 --maxschedchunk 1 $(ARGS); status=$$?; \
 		$(BIN)/python -m tests.faults.summary && exit $$status
+
+acceptance: $(READY) ## Build the images and run docker-compose.yml for real (needs Docker; chromium for Flower's pages)
+	@$(BIN)/python -m pytest tests/compose -n 0 --timeout 600 $(ARGS)
 
 lint: $(READY) ## Check style, types and floors
 	$(BIN)/ruff check .
@@ -46,6 +49,7 @@ requirements: ## Pin the newest versions that pyproject.toml allows (needs uv)
 	$(PIN) --extra flower -c requirements/dev.txt pyproject.toml -o requirements/flower.txt
 	$(PIN) --extra local -c requirements/dev.txt pyproject.toml -o requirements/local.txt
 	$(PIN) --extra bench -c requirements/dev.txt pyproject.toml -o requirements/bench.txt
+	echo hatchling | $(PIN) -c requirements/dev.txt - -o requirements/build.txt
 
 clean: ## Remove what was made
 	rm -rf $(VENV) build dist .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

@@ -3,7 +3,7 @@
 import asyncio
 import os
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import Any, Self
 
 import aiohttp
@@ -13,11 +13,15 @@ from celery.bin.base import CLIContext
 from celery.bin.worker import worker as celery_worker
 from click.core import ParameterSource
 from pydantic import HttpUrl, ValidationError
+from redis.asyncio import Redis
 
-from worker.hashing.algorithms import resolve
-from worker.hashing.errors import UnknownAlgorithmError
+from worker import metrics
+from worker.hashing.errors import HashingError
 from worker.hashing.lanes import LanePool
+from worker.hashing.registry import added_names, resolve
+from worker.health import serve_health
 from worker.jobs.errors import FileNotHashedError
+from worker.jobs.file_objects import Stores
 from worker.jobs.progress import Show
 from worker.jobs.runner import JobRunner
 from worker.jobs.stopping import Stop
@@ -33,13 +37,14 @@ from worker.libsafe.routes import Routes
 from worker.libsafe.sender import ReportSender
 from worker.queueing.app import BATCH_QUEUE, QUEUE, make_app
 from worker.queueing.assignment import Limits
-from worker.queueing.broker import open_broker
+from worker.queueing.broker import connection_pool, open_broker
 from worker.queueing.dead_letters import DeadLetters
 from worker.queueing.deliveries import Deliveries
 from worker.queueing.fate import Verdict
 from worker.queueing.lease import Leases
 from worker.queueing.loop_thread import LoopThread
 from worker.queueing.progress_events import ProgressEvents
+from worker.queueing.pulse import Pulse
 from worker.queueing.reconciler import Reconciler
 from worker.queueing.running import stop_after_grace
 from worker.queueing.tasks import register
@@ -47,6 +52,7 @@ from worker.settings import (
     ANY_STORAGE,
     ApiSettings,
     HashingSettings,
+    HealthSettings,
     ReadingSettings,
     Settings,
     SettingsError,
@@ -57,6 +63,7 @@ from worker.storage.store import ObjectStore
 
 # A slot holds a range that is being read, so more connections than slots serve only HEAD requests.
 _CONNECTIONS_BESIDE_SLOTS = 8
+_PING_SECONDS = 2
 _DEFAULT_REGION = "us-east-1"
 
 
@@ -83,8 +90,9 @@ def run_worker(settings: Settings, celery_options: Sequence[str] = ()) -> int:
     )
     try:
         command = _celery_command(app, settings, celery_options)
-        with ProgressEvents() as progress, LoopThread(lambda: open_deliveries(settings)) as loop:
+        with ProgressEvents() as progress, LoopThread(lambda: _open_service(settings, app.pulse)) as loop:
             stop_after_grace(app, settings.worker.grace_seconds)
+            app.pulse.watch()
             pause_seconds = settings.worker.pause_seconds
             register(app, _InLoop(loop), DeadLetters(url), pause_seconds=pause_seconds, show=progress.show)
             # Not app.worker_main, which drops the status.
@@ -148,7 +156,8 @@ def _celery_command(app: Celery, settings: Settings, options: Sequence[str]) -> 
     command: click.Context = celery_worker.make_context(
         "worker",
         list(options),
-        obj=CLIContext(app, no_color=False, workdir=None),
+        # Its banner is no log line.
+        obj=CLIContext(app, no_color=False, workdir=None, quiet=True),
         default_map={
             "concurrency": settings.worker.jobs_at_once,
             "queues": f"{QUEUE},{BATCH_QUEUE}",
@@ -164,6 +173,46 @@ def _celery_command(app: Celery, settings: Settings, options: Sequence[str]) -> 
         # It would begin anew as `celery worker`, which knows neither our task nor our lanes.
         raise click.UsageError("leave out -D and --detach; a service manager or compose runs it behind.")
     return command
+
+
+@asynccontextmanager
+async def _open_service(settings: Settings, pulse: Pulse) -> AsyncIterator[Deliveries]:
+    """Open the deliveries, and tell beside them how the worker is.
+
+    Raises:
+        SettingsError: As `open_deliveries`, or the worker can't listen where health.host and .port say.
+    """
+    pool = connection_pool(settings.broker.address, connect_seconds=_PING_SECONDS)
+    async with AsyncExitStack() as stack:
+        deliveries = await stack.enter_async_context(open_deliveries(settings))
+        turning = asyncio.create_task(pulse.turn(await stack.enter_async_context(Redis.from_pool(pool))))
+        stack.callback(turning.cancel)
+        if settings.health.port:
+            try:
+                await stack.enter_async_context(_serve_health(settings.health, pulse))
+            except OSError as error:
+                where = f"{settings.health.host}, port {settings.health.port}"
+                # asyncio wraps the system's own words.
+                reason = os.strerror(error.errno) if error.errno else str(error)
+                raise SettingsError(
+                    f"The worker can't listen at {where}: {reason}; set health.host and health.port."
+                ) from None
+        yield deliveries
+
+
+def _serve_health(health: HealthSettings, pulse: Pulse) -> AbstractAsyncContextManager[int]:
+    metrics.tell(
+        "hash_worker_consumer_silent_seconds",
+        "Time since the consumer has last heard from the broker, or had no place for a message.",
+        lambda: pulse.silent_seconds,
+    )
+    return serve_health(
+        health.host,
+        health.port,
+        why_not_live=pulse.why_not_live,
+        why_not_ready=pulse.why_not_ready,
+        metrics=metrics.text,
+    )
 
 
 @asynccontextmanager
@@ -199,28 +248,53 @@ async def open_runner(settings: Settings) -> AsyncIterator[JobRunner]:
     routes = make_routes(settings.api)
     check_algorithms(settings.hashing)
     async with AsyncExitStack() as stack:
-        lanes = await stack.enter_async_context(
-            LanePool(
-                lane_count=settings.hashing.lanes or os.cpu_count() or 1,
-                slot_count=settings.hashing.slots,
-                slot_bytes=settings.hashing.slot_bytes,
-            )
-        )
+        lanes = await stack.enter_async_context(lane_pool(settings.hashing))
         http = await stack.enter_async_context(open_http(max_connections=settings.api.connections))
         stores = await stack.enter_async_context(ConfiguredStores(settings))
-        tools = JobTools(
-            stores=stores,
-            lanes=lanes,
-            routes=routes,
-            default_algorithms=settings.hashing.algorithms,
-            files_at_once=settings.worker.files_at_once,
-            batch_files=settings.worker.batch_files,
-            batch_bytes=settings.worker.batch_bytes,
-            ranges_in_flight=settings.reading.ranges_in_flight,
-            offline_storage_class_ids=frozenset(settings.worker.offline_storage_class_ids),
-            offline_is_error=settings.worker.offline_is_error,
-        )
+        _tell_of(lanes, stores)
+        tools = job_tools(settings, stores=stores, lanes=lanes, routes=routes)
         yield JobRunner(ConfiguredPlatforms(settings.api, routes, http), tools)
+
+
+def _tell_of(lanes: LanePool, stores: "ConfiguredStores") -> None:
+    """Have Prometheus told of what all jobs share."""
+    for name, what, value in (
+        ("hash_worker_slots", "Slots that there are.", lambda: lanes.slots.count),
+        ("hash_worker_slots_free", "Slots that hold no range.", lambda: lanes.slots.free_count),
+        ("hash_worker_lanes", "Lanes that there are.", lambda: lanes.lane_count),
+        ("hash_worker_lanes_busy", "Lanes that have work in hand.", lambda: lanes.busy_count),
+    ):
+        metrics.tell(name, what, value)
+    for name, what, value in (
+        ("hash_worker_lane_deaths", "Lanes that ended by themselves.", lambda: lanes.deaths),
+        ("hash_worker_ranges_retried", "Requests to storages that were made again.", lambda: stores.retries),
+    ):
+        metrics.tell(name, what, value, is_counter=True)
+
+
+def lane_pool(hashing: HashingSettings) -> LanePool:
+    """Make the pool of lanes and slots, not yet running."""
+    return LanePool(
+        lane_count=hashing.lanes or os.cpu_count() or 1,
+        slot_count=hashing.slots,
+        slot_bytes=hashing.slot_bytes,
+    )
+
+
+def job_tools(settings: Settings, *, stores: Stores, lanes: LanePool, routes: Routes) -> JobTools:
+    """Put together what all jobs share."""
+    return JobTools(
+        stores=stores,
+        lanes=lanes,
+        routes=routes,
+        default_algorithms=settings.hashing.algorithms,
+        files_at_once=settings.worker.files_at_once,
+        batch_files=settings.worker.batch_files,
+        batch_bytes=settings.worker.batch_bytes,
+        ranges_in_flight=settings.reading.ranges_in_flight,
+        offline_storage_class_ids=frozenset(settings.worker.offline_storage_class_ids),
+        offline_is_error=settings.worker.offline_is_error,
+    )
 
 
 class ConfiguredPlatforms:
@@ -230,7 +304,6 @@ class ConfiguredPlatforms:
         self._api = api
         self._routes = routes
         self._http = http
-        self._policy = ReportPolicy(message_types=api.message_types, hash_names=api.hash_names)
         self._breakers: dict[str, Breaker] = {}
 
     def client(self, address: JobAddress) -> PlatformClient:
@@ -248,7 +321,13 @@ class ConfiguredPlatforms:
 
     def sender(self, client: PlatformClient, job_id: str, outbox: Outbox) -> ReportSender:
         """Give a sender; see `Platforms.sender`."""
-        return ReportSender(client, job_id, outbox, self._policy)
+        return ReportSender(client, job_id, outbox, self.policy())
+
+    def policy(self) -> ReportPolicy:
+        """Say how reports are told by now: programs may add algorithms while we run."""
+        # Whoever adds an algorithm wants it stored.
+        hash_names = {name: name for name in added_names()} | self._api.hash_names
+        return ReportPolicy(message_types=self._api.message_types, hash_names=hash_names)
 
 
 class ConfiguredStores:
@@ -279,6 +358,11 @@ class ConfiguredStores:
             if storage.id not in self._open:
                 self._open[storage.id] = await self._opened(storage, configured)
         return self._open[storage.id]
+
+    @property
+    def retries(self) -> int:
+        """How many requests to all of them were made again."""
+        return sum(store.retries for store in self._open.values())
 
     def _check_endpoint(self, storage: Storage, configured: StorageSettings) -> None:
         """Refuse to look for a storage's files where the platform does not keep them.
@@ -328,11 +412,11 @@ def check_algorithms(hashing: HashingSettings) -> None:
     """Make sure that the default algorithms can be calculated.
 
     Raises:
-        SettingsError: One of them is unknown.
+        SettingsError: One of them is unknown, or can't be used.
     """
     try:
         resolve(hashing.algorithms)
-    except UnknownAlgorithmError as error:
+    except HashingError as error:
         raise SettingsError(f"Wrong settings: hashing.algorithms: {error}") from None
 
 

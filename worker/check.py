@@ -2,7 +2,7 @@
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -19,9 +19,10 @@ from worker.bootstrap import (
     store_access,
     store_limits,
 )
-from worker.hashing.algorithms import ALGORITHMS, resolve
-from worker.hashing.errors import HashingError
+from worker.hashing.algorithms import ALGORITHMS, Algorithm
+from worker.hashing.errors import BadAlgorithmError, HashingError
 from worker.hashing.lanes import LanePool
+from worker.hashing.registry import BUILT_IN, Listed, list_algorithms, resolve
 from worker.jobs.errors import FileNotHashedError
 from worker.libsafe.client import open_http
 from worker.libsafe.errors import LibsafeError
@@ -68,6 +69,9 @@ async def check(settings: Settings, payload: Payload | None = None) -> AsyncIter
     yield _check_settings(settings)
     yield await _check_broker(settings.broker.address)
     yield await _check_lanes()
+    for listed in list_algorithms():
+        if listed.origin != BUILT_IN:
+            yield await _check_algorithm(listed)
     if not settings.storages:
         yield Finding("S3", "wrong", "The settings hold no credentials: add [storages.default].")
     for storage_id, storage in settings.storages.items():
@@ -118,14 +122,29 @@ async def _check_broker(url: str) -> Finding:
 
 async def _check_lanes() -> Finding:
     try:
-        async with (
-            LanePool(lane_count=1, slot_count=1, slot_bytes=_SMALLEST_SLOT_BYTES) as lanes,
-            lanes.open_session(tuple(ALGORITHMS.values()), 0) as session,
-        ):
-            await session.digests()
+        await _hash_nothing(ALGORITHMS.values())
     except (HashingError, OSError) as error:
         return Finding("lanes", "wrong", f"A lane can't hash: {error}")
     return Finding("lanes", "ok", f"A lane starts and knows {len(ALGORITHMS)} algorithms.")
+
+
+async def _check_algorithm(listed: Listed) -> Finding:
+    part = f"algorithm {listed.name}"
+    if isinstance(listed.found, BadAlgorithmError):
+        return Finding(part, "wrong", f"{listed.origin}: {listed.found}")
+    try:
+        await _hash_nothing([listed.found])
+    except (HashingError, OSError) as error:
+        return Finding(part, "wrong", f"{listed.origin}: {error}")
+    return Finding(part, "ok", f"{listed.origin} offers it, and a lane can hash with it.")
+
+
+async def _hash_nothing(algorithms: Iterable[Algorithm]) -> None:
+    async with (
+        LanePool(lane_count=1, slot_count=1, slot_bytes=_SMALLEST_SLOT_BYTES) as lanes,
+        lanes.open_session(tuple(algorithms), 0) as session,
+    ):
+        await session.digests()
 
 
 async def _check_storage(settings: Settings, storage_id: str, storage: StorageSettings) -> Finding:

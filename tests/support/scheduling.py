@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from worker.hashing.algorithms import resolve
+from worker.hashing.registry import resolve
 from worker.hashing.scheduler import Scheduler
 from worker.hashing.slots import Slot
 from worker.hashing.streams import SessionState, Work

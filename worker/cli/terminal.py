@@ -25,7 +25,8 @@ INTERRUPTED = 130
 ResultT = TypeVar("ResultT")
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 Algorithms = Annotated[
-    str, typer.Option("--algorithms", metavar="NAME,…", help="Algorithms, with commas between them.")
+    str,
+    typer.Option("--algorithms", metavar="NAME,…", help="With commas; `hash-worker algorithms` lists them."),
 ]
 
 out = Console(soft_wrap=True)
@@ -78,12 +79,12 @@ def algorithm_names(text: str) -> tuple[str, ...]:
 
 def resolved(names: Sequence[str], where: str = "") -> "tuple[Algorithm, ...]":
     """Find the algorithms; leave if one is unknown, and say where its name stands."""
-    from worker.hashing.algorithms import resolve
-    from worker.hashing.errors import UnknownAlgorithmError
+    from worker.hashing.errors import HashingError
+    from worker.hashing.registry import resolve
 
     try:
         return resolve(names)
-    except UnknownAlgorithmError as error:
+    except HashingError as error:
         leave(f"{where}{error}")
 
 

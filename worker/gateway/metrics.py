@@ -34,6 +34,16 @@ class Metrics:
             ["queue"],
             registry=self._registry,
         )
+        self._taken = Gauge(
+            "hash_worker_taken_messages",
+            "Messages that workers have taken and not acknowledged.",
+            registry=self._registry,
+        )
+        self._undelivered = Gauge(
+            "hash_worker_undelivered_ends",
+            "Jobs and batches that have ended without their platform knowing.",
+            registry=self._registry,
+        )
         self._dead_letters = Gauge(
             "hash_worker_dead_letters", "Dead letters that are kept.", registry=self._registry
         )
@@ -59,5 +69,7 @@ class Metrics:
         self._broker.set(lengths is not None)
         for queue in (QUEUE, BATCH_QUEUE):
             self._messages.labels(queue).set(nan if lengths is None else lengths.messages[queue])
+        self._taken.set(nan if lengths is None else lengths.taken)
+        self._undelivered.set(nan if lengths is None else lengths.undelivered)
         self._dead_letters.set(nan if lengths is None else lengths.dead_letters)
         return generate_latest(self._registry)

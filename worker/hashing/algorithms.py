@@ -1,16 +1,16 @@
-"""The registry: one row per algorithm. Adding an algorithm is adding its row and its published vectors.
+"""Our own algorithms, a row each: adding one is adding its row and its published vectors.
 
-Importing this module is cheap: a library is loaded when the first of its hashers is made.
+Those that others add are in registry.py. Importing this module is cheap: a library is loaded when the first
+of its hashers is made.
 """
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from types import MappingProxyType
 from typing import Literal, NamedTuple, Protocol
 
 from worker.hashing.crc import CrcHasher
-from worker.hashing.errors import UnknownAlgorithmError
 
 
 class Hasher(Protocol):
@@ -24,7 +24,7 @@ class Hasher(Protocol):
 
 
 class Algorithm(NamedTuple):
-    """One row of the registry.
+    """One algorithm.
 
     Attributes:
         name: how payloads, settings and the command line call it.
@@ -35,6 +35,8 @@ class Algorithm(NamedTuple):
             is scheduled first.
         context: the kind of context that can live in shared memory (see contexts.py); None where the state
             can't leave its hasher.
+        definition: what a lane makes the hashers of an added algorithm from (see definitions.py); None: built
+            in.
     """
 
     name: str
@@ -43,6 +45,7 @@ class Algorithm(NamedTuple):
     new: Callable[[], Hasher]
     seconds_per_gb: float
     context: Literal["openssl", "crc"] | None = None
+    definition: bytes | None = None
 
     @property
     def digest_bytes(self) -> int:
@@ -99,18 +102,3 @@ _ROWS = (
 ALGORITHMS: Mapping[str, Algorithm] = MappingProxyType({row.name: row for row in _ROWS})
 
 DEFAULT_ALGORITHMS = ("md5", "sha1", "sha256", "blake3")
-
-
-def resolve(names: Iterable[str]) -> tuple[Algorithm, ...]:
-    """Turn names into rows of the registry, in the order asked for; a name given twice counts once.
-
-    Raises:
-        UnknownAlgorithmError: names every name that is not in the registry.
-        ValueError: no name was given.
-    """
-    wanted = tuple(dict.fromkeys(names))
-    if not wanted:
-        raise ValueError("No hash algorithm was asked for; name at least one.")
-    if unknown := [name for name in wanted if name not in ALGORITHMS]:
-        raise UnknownAlgorithmError(unknown, ALGORITHMS)
-    return tuple(ALGORITHMS[name] for name in wanted)

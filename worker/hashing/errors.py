@@ -5,6 +5,7 @@
     │   └── LaneDiedError
     └── trying again cannot help
         ├── UnknownAlgorithmError
+        ├── BadAlgorithmError
         ├── SharedMemoryError
         └── HasherFailedError
 
@@ -31,6 +32,17 @@ class UnknownAlgorithmError(HashingError):
         self.known = tuple(known)
         unknown = ", ".join(repr(name) for name in self.names)
         super().__init__(f"There is no hash algorithm called {unknown}; choose from {', '.join(self.known)}.")
+
+
+class BadAlgorithmError(HashingError):
+    """An algorithm that was added can't be used; the reason is a clause that goes on after a colon."""
+
+    code = "bad_algorithm"
+
+    def __init__(self, name: str, reason: str) -> None:
+        self.name = name
+        self.reason = reason
+        super().__init__(f"The hash algorithm {name!r} can't be used: {reason}")
 
 
 class LaneDiedError(HashingError):
@@ -65,11 +77,11 @@ class SharedMemoryError(HashingError):
 
 
 class HasherFailedError(HashingError):
-    """A hasher raised an error of its own."""
+    """A hasher raised an error of its own, or could not be made in its lane, or gave no right digest."""
 
     code = "hasher_failed"
 
-    def __init__(self, algorithms: Iterable[str], reason: str) -> None:
-        self.algorithms = tuple(algorithms)
+    def __init__(self, algorithm: str, reason: str) -> None:
+        self.algorithm = algorithm
         self.reason = reason
-        super().__init__(f"Hashing with {', '.join(self.algorithms)} failed: {reason}")
+        super().__init__(f"Hashing with {algorithm} failed: {reason.removesuffix('.')}.")

@@ -10,11 +10,16 @@ import signal
 import socket
 import sys
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from worker.hashing import wire
 from worker.hashing.algorithms import ALGORITHMS, Hasher
 from worker.hashing.contexts import open_context
+from worker.hashing.definitions import one_line, unpack
 from worker.hashing.memory import SharedMemory
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _PR_SET_PDEATHSIG = 1  # include/uapi/linux/prctl.h
 
@@ -25,6 +30,7 @@ class Lane:
     def __init__(self, memory: SharedMemory) -> None:
         self._memory = memory
         self._hashers: dict[int, Hasher] = {}
+        self._added: dict[tuple[int, int], Callable[[], Hasher]] = {}
 
     def perform(self, order: wire.Order) -> wire.Answer:
         """Do what the order says; whatever a hasher raises becomes the answer."""
@@ -38,23 +44,30 @@ class Lane:
                 if order.end:
                     digests.append(hasher.digest())
                     self._hashers.pop(ref.number, None)
-        except Exception as error:  # noqa: BLE001 -- a library's error must cost one session, not the lane
-            for ref in order.hashers:
-                self._hashers.pop(ref.number, None)
-            return wire.Answer(b"", failure=f"{type(error).__name__}: {error}")
+        # Not even what means to end the process may cost more than one session.
+        except BaseException as error:  # noqa: BLE001 -- as above
+            for each in order.hashers:
+                self._hashers.pop(each.number, None)
+            return wire.Answer(b"", failure=wire.Failure(ref.algorithm, one_line(error)))
         return wire.Answer(b"".join(digests))
 
     def _hasher(self, ref: wire.HasherRef, order: wire.Order) -> Hasher:
-        algorithm = ALGORITHMS[ref.algorithm]
         if ref.cell is not None:
             # The old state stays as it was: if this lane dies, another one goes on from there.
             state = self._memory.state(ref.cell, order.turn + 1)
             if not order.start:
                 state[:] = self._memory.state(ref.cell, order.turn)
-            return open_context(algorithm, state, start=order.start)
+            return open_context(ALGORITHMS[ref.algorithm], state, start=order.start)
         if order.start:
-            self._hashers[ref.number] = algorithm.new()
+            self._hashers[ref.number] = self._new(ref)
         return self._hashers[ref.number]
+
+    def _new(self, ref: wire.HasherRef) -> Hasher:
+        if ref.definition is None:
+            return ALGORITHMS[ref.algorithm].new()
+        if ref.definition not in self._added:
+            self._added[ref.definition] = unpack(self._memory.definition(*ref.definition))
+        return self._added[ref.definition]()
 
     def __repr__(self) -> str:
         return f"<Lane {len(self._hashers)} hashers of its own>"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from worker.hashing import wire
 from worker.hashing.memory import SharedMemory
-from worker.hashing.streams import Work
+from worker.hashing.streams import Stream, Work
 
 _PACKAGE_ROOT = Path(__file__).parents[2]
 _RECEIVE_BYTES = 65536
@@ -36,6 +36,7 @@ class LaneProcess:
         self.silent_ticks = 0
         self.socket, lane_socket = socket.socketpair()
         self._answers = wire.AnswerReader()
+        self._memory = memory
         self.socket.setblocking(False)  # noqa: FBT003 -- socket's own signature
         try:
             with lane_socket:
@@ -54,12 +55,17 @@ class LaneProcess:
         """Whether it has a work in hand, or has yet to say that it is up."""
         return bool(self.works) or not self.is_ready
 
+    @property
+    def hashing_seconds(self) -> float:
+        """How long what it has in hand should take, by its algorithms' figures."""
+        return sum(work.hashing_seconds for work in self.works)
+
     def send(self, work: Work) -> None:
         """Order some work; if the lane has just died, its socket tells so to whoever reads it."""
         self.works.append(work)
         # Never blocks: the few works that a lane may owe are far smaller than the socket's buffer.
         with suppress(ConnectionError):
-            self.socket.sendall(wire.encode_order(_order(work)))
+            self.socket.sendall(wire.encode_order(self._order(work)))
 
     def receive(self) -> list[wire.Answer]:
         """Take the answers that are there.
@@ -86,22 +92,27 @@ class LaneProcess:
         self.socket.close()
         return self._process.wait()
 
+    def _order(self, work: Work) -> wire.Order:
+        return wire.Order(
+            hashers=tuple(self._ref(stream, work) for stream in work.streams),
+            pieces=tuple((piece.slot.index, piece.length) for piece in work.pieces),
+            start=work.start,
+            end=work.end,
+            turn=work.turn,
+        )
+
+    def _ref(self, stream: Stream, work: Work) -> wire.HasherRef:
+        is_all = work.start and work.end  # then the state needs no place where others find it
+        added = stream.algorithm.definition
+        return wire.HasherRef(
+            stream.algorithm.name,
+            stream.number,
+            None if is_all else stream.cell,
+            None if added is None else self._memory.add_definition(added),
+        )
+
     def __repr__(self) -> str:
         return f"<LaneProcess {self.index}, pid {self.pid}, {len(self.works)} works>"
-
-
-def _order(work: Work) -> wire.Order:
-    is_all = work.start and work.end  # then the state needs no place where others find it
-    return wire.Order(
-        hashers=tuple(
-            wire.HasherRef(stream.algorithm.name, stream.number, None if is_all else stream.cell)
-            for stream in work.streams
-        ),
-        pieces=tuple((piece.slot.index, piece.length) for piece in work.pieces),
-        start=work.start,
-        end=work.end,
-        turn=work.turn,
-    )
 
 
 def _spawn(lane_socket: socket.socket, memory: SharedMemory) -> subprocess.Popen[bytes]:

@@ -30,6 +30,9 @@ _FRUITLESS_STARTS = 3
 _PAUSE_SECONDS = 1
 # A work is some 16 ms of hashing, a whole small object or one slot: never more than a second or two.
 _ANSWER_SECONDS = 30
+# An added algorithm may well be slower than that, one written in Python has 1 MB/s: it may take so many times
+# as long as its figure says.
+_SLOWEST = 20
 # The watchdog counts its ticks, not the time: after the whole worker was frozen the lanes have some left.
 _ANSWER_TICKS = 3
 
@@ -49,6 +52,8 @@ class LanePool:
 
     Attributes:
         slots: the ring to take slots from.
+        lane_count: as given.
+        deaths: how many lanes have ended by themselves since the start.
 
     Raises:
         SharedMemoryError: the system does not allow so much memory.
@@ -62,11 +67,12 @@ class LanePool:
         self._memory = SharedMemory.create(cell_count=_CELLS, slot_count=slot_count, slot_bytes=slot_bytes)
         views = [self._memory.slot(index) for index in range(slot_count)]
         self.slots = SlotRing(slot_count, slot_bytes, views=views)
-        self._lane_count = lane_count
+        self.lane_count = lane_count
         self._scheduler = Scheduler(lane_count, _CELLS)
         self._lanes: dict[int, LaneProcess] = {}
         self._pauses: dict[int, asyncio.TimerHandle] = {}
         self._fruitless_starts = 0
+        self.deaths = 0
         self._tick_seconds = answer_seconds / _ANSWER_TICKS
         self._next_tick: asyncio.TimerHandle | None = None
         self._failure: LaneDiedError | None = None
@@ -76,6 +82,11 @@ class LanePool:
     def lane_pids(self) -> tuple[int, ...]:
         """The process ids of the lanes that there are, in the lanes' order."""
         return tuple(self._lanes[index].pid for index in sorted(self._lanes))
+
+    @property
+    def busy_count(self) -> int:
+        """How many lanes have work in hand."""
+        return sum(bool(lane.works) for lane in self._lanes.values())
 
     async def start(self) -> None:
         """Start the lanes and wait until all of them are up, some 50 ms.
@@ -89,7 +100,7 @@ class LanePool:
             TimeoutError: a lane was not up within a minute.
         """
         try:
-            for index in range(self._lane_count):
+            for index in range(self.lane_count):
                 self._start_lane(index)
             self._memory.populate()  # while the lanes come up
             self._watch()
@@ -188,13 +199,12 @@ class LanePool:
             self._fruitless_starts = 0
             self._failure = None
             self._scheduler.open_lanes.add(lane.index)
-            if sum(other.is_ready for other in self._lanes.values()) == self._lane_count:
+            if sum(other.is_ready for other in self._lanes.values()) == self.lane_count:
                 self._up.set()
             return
         work = lane.works.popleft()
         if answer.failure is not None:
-            names = [stream.algorithm.name for stream in work.streams]
-            self._fail(work.session, HasherFailedError(names, answer.failure))
+            self._fail(work.session, HasherFailedError(*answer.failure))
         elif work.end:
             work.session.deliver(_split(work, answer.digests))
         self._release(self._scheduler.settle(work))
@@ -202,7 +212,8 @@ class LanePool:
     def _watch(self) -> None:
         """Kill the lanes that owe an answer for too long; they are replaced as soon as they have ended."""
         for lane in self._lanes.values():
-            most_ticks = _ANSWER_TICKS if lane.is_ready else _START_SECONDS / self._tick_seconds
+            patience_seconds = _SLOWEST * lane.hashing_seconds if lane.is_ready else _START_SECONDS
+            most_ticks = max(_ANSWER_TICKS, patience_seconds / self._tick_seconds)
             lane.silent_ticks = lane.silent_ticks + 1 if lane.owes_answer else 0
             if lane.silent_ticks > most_ticks:
                 log.warning("A hashing lane gives no answer and is killed", pid=lane.pid)
@@ -211,6 +222,7 @@ class LanePool:
 
     def _replace(self, dead: LaneProcess) -> None:
         del self._lanes[dead.index]
+        self.deaths += 1
         failure = self._bury(dead)
         log.warning("A hashing lane died", pid=failure.pid, exit_status=failure.exit_status)
         self._fruitless_starts += not dead.is_ready

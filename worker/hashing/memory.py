@@ -1,4 +1,7 @@
-"""The memory that the parent and its lanes share: cells for hash states first, then the slots."""
+"""The memory that the parent and its lanes share: cells for hash states first, then the slots.
+
+Behind them the file grows by the definitions of added algorithms.
+"""
 
 import errno
 import mmap
@@ -38,6 +41,7 @@ class SharedMemory:
         self.slot_bytes = slot_bytes
         self._map = mmap.mmap(descriptor, self._slot_offset(slot_count))
         self._bytes = memoryview(self._map)
+        self._definitions: dict[bytes, tuple[int, int]] = {}
 
     @classmethod
     def create(cls, *, cell_count: int, slot_count: int, slot_bytes: int) -> "SharedMemory":
@@ -81,6 +85,22 @@ class SharedMemory:
     def slot(self, index: int) -> memoryview:
         """Give one slot's bytes."""
         return self._bytes[self._slot_offset(index) : self._slot_offset(index + 1)]
+
+    def add_definition(self, definition: bytes) -> tuple[int, int]:
+        """Write an added algorithm's definition behind all else; give its place and length.
+
+        The same one again is there already. So the file grows by a few KB each time a program registers
+        another algorithm, or the same one with other code.
+        """
+        if definition not in self._definitions:
+            place = os.fstat(self.descriptor).st_size
+            os.pwrite(self.descriptor, definition, place)
+            self._definitions[definition] = place, len(definition)
+        return self._definitions[definition]
+
+    def definition(self, place: int, length: int) -> bytes:
+        """Read a definition that the parent has written."""
+        return os.pread(self.descriptor, length, place)
 
     def close(self) -> None:
         """Give the file back; the mapping goes when the last view of it does. Twice is fine."""

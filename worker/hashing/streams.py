@@ -125,3 +125,9 @@ class Work:
     start: bool
     end: bool
     turn: int = 0
+
+    @property
+    def hashing_seconds(self) -> float:
+        """How long it should take, by its algorithms' figures."""
+        seconds_per_gb = sum(stream.algorithm.seconds_per_gb for stream in self.streams)
+        return seconds_per_gb * sum(piece.length for piece in self.pieces) / 1e9

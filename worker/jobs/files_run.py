@@ -2,9 +2,11 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from typing import Protocol
 
 import structlog
 
+from worker import metrics
 from worker.hashing.algorithms import Algorithm
 from worker.hashing.errors import HashingError
 from worker.jobs import messages
@@ -16,13 +18,20 @@ from worker.libsafe.client import PlatformClient
 from worker.libsafe.errors import LibsafeError, TransientLibsafeError
 from worker.libsafe.models import FileRecord
 from worker.libsafe.outbox import FileDone
-from worker.libsafe.reports import MessageReport
-from worker.libsafe.sender import ReportSender
+from worker.libsafe.reports import MessageReport, Report
 from worker.storage.errors import StorageError
 
 _OFFLINE = "offline"
 
 _log = structlog.get_logger(__name__)
+
+
+class Reports(Protocol):
+    """Takes what is told of files, as `ReportSender` does."""
+
+    async def put(self, *reports: Report, done: FileDone | None = None) -> None:
+        """Take reports that belong together, and what the file came to that they are about."""
+        ...
 
 
 class FilesRun:
@@ -40,7 +49,7 @@ class FilesRun:
         self,
         *,
         client: PlatformClient,
-        sender: ReportSender,
+        sender: Reports,
         algorithms: tuple[Algorithm, ...],
         tools: JobTools,
         on_bytes: Callable[[int], None],
@@ -99,6 +108,7 @@ class FilesRun:
         def count(size_bytes: int) -> None:
             nonlocal read_bytes
             read_bytes += size_bytes
+            metrics.READ_BYTES.inc(size_bytes)
             self._on_bytes(size_bytes)
 
         try:
@@ -121,18 +131,25 @@ class FilesRun:
     async def _put_digests(self, reference: FileReference, hashed: HashedFile) -> None:
         done = FileDone(reference.key, "hashed", hashed.size_bytes)
         await self._sender.put(*hashed.reports(self._algorithms), done=done)
+        _count(done)
 
     async def _put_failure(self, reference: FileReference, code: str, reason: str) -> None:
         is_error = code != _OFFLINE or self._tools.offline_is_error
         # Where it has no record the platform may not know the file, and would refuse a message about it.
         file_id = None if reference.record is None else reference.record.id
         text = messages.not_hashed_message(reference.name, reason)
-        await self._sender.put(
-            MessageReport(text, level="ERROR" if is_error else "WARNING", file_id=file_id),
-            done=FileDone(
-                reference.key, "not_hashed" if is_error else "passed_over", reference.size_bytes, code
-            ),
+        done = FileDone(
+            reference.key, "not_hashed" if is_error else "passed_over", reference.size_bytes, code
         )
+        await self._sender.put(
+            MessageReport(text, level="ERROR" if is_error else "WARNING", file_id=file_id), done=done
+        )
+        _count(done)
+
+
+def _count(done: FileDone) -> None:
+    metrics.FILES.labels(done.kind).inc()
+    metrics.FILE_BYTES.labels(done.kind).inc(done.size_bytes)
 
 
 def _record_of(reference: FileReference) -> FileRecord:

@@ -1,5 +1,6 @@
 """Bytes of one object version to digests: the storage's ranges fed to the session of the hashing lanes."""
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -22,10 +23,19 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class ObjectDigests:
-    """The digests of one object version, by the algorithms' names."""
+    """The digests of one object version.
+
+    Attributes:
+        version: As pinned.
+        by_name: Digest by algorithm name.
+        read_seconds: Until the last byte was there.
+        hash_seconds: From then until the last digest was.
+    """
 
     version: ObjectVersion
     by_name: dict[str, bytes]
+    read_seconds: float
+    hash_seconds: float
 
 
 async def hash_object(
@@ -55,10 +65,11 @@ async def hash_object(
     """
     what: ObjectAddress | ObjectVersion = address
     for attempt in range(1, _ATTEMPTS + 1):
+        began = time.monotonic()
         try:
             async with read_object(store, what, lanes.slots, ranges_in_flight=ranges_in_flight) as ranges:
                 what = ranges.version
-                return ObjectDigests(what, await _digests(ranges, lanes, algorithms, on_bytes))
+                return await _digests(ranges, lanes, algorithms, on_bytes, began)
         except LaneDiedError:
             if attempt == _ATTEMPTS:
                 raise
@@ -71,9 +82,12 @@ async def _digests(
     lanes: LanePool,
     algorithms: Sequence[Algorithm],
     on_bytes: Callable[[int], None],
-) -> dict[str, bytes]:
+    began: float,
+) -> ObjectDigests:
     async with lanes.open_session(algorithms, ranges.version.size_bytes) as session:
         async for slot, length in ranges:
             session.feed(slot, length)
             on_bytes(length)
-        return await session.digests()
+        read = time.monotonic()
+        by_name = await session.digests()
+    return ObjectDigests(ranges.version, by_name, read - began, time.monotonic() - read)

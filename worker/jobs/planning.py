@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import structlog
 
+from worker import metrics
 from worker.jobs.batches import Batch
 from worker.jobs.context import RunContext
 from worker.jobs.plan import Page, Part, Plan
@@ -52,7 +53,8 @@ class PlanRun:
             TransientLibsafeError: The platform is away.
             NotAuthorizedError: It refuses the key.
         """
-        broken = await supervise(self._work, self._watch, self._stop)
+        with metrics.STAGE_SECONDS.labels("plan").time():
+            broken = await supervise(self._work, self._watch, self._stop)
         if broken is not None:
             await self._ledger.cancel(broken)
         await self._batches.finish_planning(self._fence, self._cursor if broken is None else None)

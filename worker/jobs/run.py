@@ -5,6 +5,7 @@ from enum import StrEnum
 
 import structlog
 
+from worker import metrics
 from worker.jobs.batches import Sending
 from worker.jobs.context import RunContext
 from worker.jobs.ending import end_of
@@ -114,7 +115,8 @@ class JobRun:
         """Hash the files, or spread the job if they are more than one task should take."""
         algorithms = algorithms_of(self._payload, self._tools)
         plan = Plan(self._client, self._payload)
-        references = await self._few(plan)
+        with metrics.STAGE_SECONDS.labels("plan").time():
+            references = await self._few(plan)
         if references is None:
             await self._batches.spread(self._outbox.fence, self._sending, self._outbox.head)
             self._is_spread = True

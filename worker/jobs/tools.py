@@ -2,9 +2,10 @@
 
 from dataclasses import dataclass
 
-from worker.hashing.algorithms import Algorithm, resolve
+from worker.hashing.algorithms import Algorithm
 from worker.hashing.lanes import LanePool
-from worker.jobs.file_run import Stores
+from worker.hashing.registry import resolve
+from worker.jobs.file_objects import Stores
 from worker.libsafe.payload import Payload
 from worker.libsafe.routes import Routes
 
@@ -30,5 +31,6 @@ def algorithms_of(payload: Payload, tools: JobTools) -> tuple[Algorithm, ...]:
 
     Raises:
         UnknownAlgorithmError: There is one that nobody knows.
+        BadAlgorithmError: A package offers one that can't be used.
     """
     return resolve(payload.algorithms or tools.default_algorithms)

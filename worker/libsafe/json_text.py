@@ -15,11 +15,12 @@ def format_json_item(item: object) -> str:
             to value, or to a list of values where an iecode comes several times.
     """
     if isinstance(item, Sequence) and item and all(isinstance(part, MetadataItem) for part in item):
-        item = _flattened(item)
+        item = flattened(item)
     return json.dumps(item, indent=4, ensure_ascii=False)
 
 
-def _flattened(items: Iterable[MetadataItem]) -> dict[str, Any]:
+def flattened(items: Iterable[MetadataItem]) -> dict[str, Any]:
+    """Make a dictionary of metadata: iecode to value, or to a list where an iecode comes several times."""
     values: dict[str, list[Any]] = {}
     for item in items:
         values.setdefault(item.iecode, []).append(item.value)

@@ -68,7 +68,8 @@ class ReportPolicy:
 
     Args:
         message_types: From our level to the platform's message type.
-        hash_names: From our algorithm to the platform's name; what is not in it is not stored.
+        hash_names: From our algorithm to the platform's name; what is not in it, or has an empty name, is not
+            stored.
     """
 
     message_types: Mapping[str, str] = field(default_factory=_published_message_types)
@@ -84,4 +85,4 @@ class ReportPolicy:
 
     def hash_name(self, algorithm: str) -> str | None:
         """Tell the platform's name of an algorithm, or None: then the digest's message stands instead."""
-        return self.hash_names.get(algorithm)
+        return self.hash_names.get(algorithm) or None

@@ -1,6 +1,7 @@
 """The sender: brings the outbox of a job or of a batch to the platform in order, beside the hashing."""
 
 import asyncio
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -9,6 +10,7 @@ from typing import Self
 
 import structlog
 
+from worker import metrics
 from worker.libsafe.client import PlatformClient
 from worker.libsafe.errors import (
     JobTakenOverError,
@@ -45,6 +47,7 @@ class _Place:
     entry: Entry | None
     permits: int
     done: asyncio.Event = field(default_factory=asyncio.Event)
+    since: float = field(default_factory=time.monotonic)
 
     @property
     def weight(self) -> int:
@@ -119,6 +122,8 @@ class ReportSender:
         assert self._dispatcher is not None
         self._dispatcher.cancel()
         await asyncio.wait([self._dispatcher])
+        while not self._places.empty():
+            metrics.OUTBOX.leave(self._places.get_nowait().done)
 
     async def put(self, *reports: Report, done: FileDone | None = None) -> None:
         """Put reports that belong together into the outbox, and queue them; see `Outbox.put`.
@@ -169,6 +174,8 @@ class ReportSender:
         is_barrier = entry is None or entry.is_end
         place = _Place(entry, permits=self._concurrent_entries if is_barrier else 1)
         self._queued += place.weight
+        if place.weight:
+            metrics.OUTBOX.enter(place.done, place.weight)
         self._places.put_nowait(place)
         return place
 
@@ -193,9 +200,11 @@ class ReportSender:
         try:
             if place.entry is not None and self._stopped_by is None:
                 await self._send_entry(place.entry)
+                metrics.STAGE_SECONDS.labels("report").observe(time.monotonic() - place.since)
         except Exception as error:  # noqa: BLE001 - whatever it is, nothing may overtake what was not sent
             self._stop(error)
         finally:
+            metrics.OUTBOX.leave(place.done)
             self._queued -= place.weight
             self._room.set()
             for _ in range(place.permits):
@@ -243,6 +252,7 @@ class ReportSender:
             _log.warning("The job had ended already", reason=str(error))
         else:
             self._told = report.status
+            metrics.JOBS.labels(report.status.value).inc()
 
     async def _refusal_of(self, report: Report, idempotency_key: str) -> PermanentLibsafeError | None:
         """Send a report; give why the platform does not take it, if it does not."""
@@ -252,6 +262,7 @@ class ReportSender:
             raise
         except PermanentLibsafeError as error:
             _log.warning("The platform refused a report", report=type(report).__name__, reason=str(error))
+            metrics.REPORTS.labels("refused").inc()
             return error
         except TransientLibsafeError:
             raise
@@ -265,13 +276,14 @@ class ReportSender:
         while True:
             await self._outbox.fence.confirm()
             try:
-                await self._deliver(report, idempotency_key)
+                await deliver(self._client, self._job_id, report, self._policy, idempotency_key)
             except TransientLibsafeError as error:
                 if self._is_finishing.is_set():
                     raise
                 asked_for = error.retry_after_seconds if isinstance(error, PlatformBusyError) else None
                 pause_seconds = max(asked_for or 0.0, _PAUSE_SECONDS)
             else:
+                metrics.REPORTS.labels("accepted").inc()
                 return
             try:
                 async with asyncio.timeout(pause_seconds):
@@ -286,19 +298,27 @@ class ReportSender:
             reason = str(error) if isinstance(error, LibsafeError) else type(error).__name__
             _log.warning("Reports are not sent any more for now", reason=reason)
 
-    async def _deliver(self, report: Report, idempotency_key: str) -> None:
-        match report:
-            case StatusReport(status):
-                await self._client.set_job_status(self._job_id, status, idempotency_key)
-            case MessageReport(_, _, file_id):
-                message_type, text = self._policy.message(report)
-                await self._client.post_message(self._job_id, text, message_type, file_id, idempotency_key)
-            case HashReport(file_id, algorithm, hex_digest):
-                name = self._policy.hash_name(algorithm)
-                if name is not None:
-                    await self._client.set_hash(file_id, name, hex_digest, idempotency_key)
-            case EndOfBatch():
-                pass  # the platform knows of no batches
+
+async def deliver(
+    client: PlatformClient, job_id: str, report: Report, policy: ReportPolicy, idempotency_key: str
+) -> None:
+    """Tell the platform one report, in its words; a hash that it has no name for is not told.
+
+    Raises:
+        LibsafeError: It did not take it.
+    """
+    match report:
+        case StatusReport(status):
+            await client.set_job_status(job_id, status, idempotency_key)
+        case MessageReport(_, _, file_id):
+            message_type, text = policy.message(report)
+            await client.post_message(job_id, text, message_type, file_id, idempotency_key)
+        case HashReport(file_id, algorithm, hex_digest):
+            name = policy.hash_name(algorithm)
+            if name is not None:
+                await client.set_hash(file_id, name, hex_digest, idempotency_key)
+        case EndOfBatch():
+            pass  # the platform knows of no batches
 
 
 async def has_ended(client: PlatformClient, job_id: str) -> bool:

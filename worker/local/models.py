@@ -82,7 +82,7 @@ class NewMessage(_Body):
 class FileHash(_Body):
     """One stored hash of a file; storing it again under the same algorithm replaces it."""
 
-    algorithm: Annotated[str, Field(pattern="^[a-z0-9-]{1,32}$")]
+    algorithm: Annotated[str, Field(pattern="^[a-z0-9._-]{1,32}$")]
     # Whole bytes, up to 1024 bits.
     hash: Annotated[str, Field(pattern="^([0-9a-f]{2}){1,128}$")]
 

@@ -1,6 +1,7 @@
 """The Celery application: its names and how messages are delivered. docs/decisions tells why."""
 
 import ssl
+import time
 from typing import Any
 
 import kombu
@@ -9,6 +10,7 @@ from celery.app.amqp import AMQP
 from kombu.transport import get_transport_cls
 
 from worker.queueing.arguments import shown
+from worker.queueing.pulse import Pulse
 from worker.queueing.running import RunningTasks
 
 QUEUE = "hashing"
@@ -19,6 +21,9 @@ BATCH_QUEUE = "hashing.batches"
 """The queue of the batches of large jobs, which are kept apart so that no small job waits behind them."""
 BATCH_TASK = "worker.hash_batch"
 """Runs a batch; its one argument names the job in Redis and the batch: `{"job": "…", "batch": 3}`."""
+
+QUEUED_AT = "queued_at"
+"""A header: when a message was put on its queue, in seconds since 1970."""
 
 
 class _Connection(kombu.Connection):  # type: ignore[misc]  # kombu has no types
@@ -34,7 +39,9 @@ class _Messages(AMQP):  # type: ignore[misc]  # Celery has no types
     def as_task_v2(self, task_id: str, name: str, args: Any = None, *more: Any, **options: Any) -> Any:
         """Make a task's message, and its task-sent event, which show no key."""
         options |= {"argsrepr": shown(args), "kwargsrepr": "{}"}
-        return super().as_task_v2(task_id, name, args, *more, **options)
+        message = super().as_task_v2(task_id, name, args, *more, **options)
+        message.headers[QUEUED_AT] = time.time()
+        return message
 
 
 class _Task(Task):  # type: ignore[misc]  # Celery has no types
@@ -51,7 +58,8 @@ def make_app(
     """Make the application. Nothing is connected yet.
 
     `app.running_tasks` is its `RunningTasks`: what runs in this process, and how to stop it. `app.places`
-    tells the most messages that a worker works on, of each queue that has a limit.
+    tells the most messages that a worker works on, of each queue that has a limit. `app.pulse` tells whether
+    the worker still works.
 
     Args:
         broker_url: Valkey or Redis, 6.2 or later, with its password.
@@ -69,6 +77,7 @@ def make_app(
         task_cls=_Task,
     )
     app.running_tasks = RunningTasks()
+    app.pulse = Pulse()
     app.places = {} if batches_at_once is None else {BATCH_QUEUE: batches_at_once}
     app.conf.update(
         task_default_queue=QUEUE,

@@ -19,6 +19,15 @@ def job_id(args: Any) -> str | None:
     return job_id_in(document)
 
 
+def about(args: Any) -> dict[str, Any]:
+    """Give what each log line of a task says of its arguments: `job_id` and, of a batch, `batch`."""
+    told = {"job_id": job_id(args)}
+    document = args[0] if told["job_id"] else None
+    if isinstance(document, dict) and isinstance(document.get("batch"), int):
+        told["batch"] = document["batch"]
+    return told
+
+
 def shown(args: Any) -> str:
     """Word a task's arguments for people: `job 299: 2 files and folders`, `job 299: batch 3`.
 

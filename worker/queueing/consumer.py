@@ -7,16 +7,19 @@ import warnings
 from collections.abc import Callable
 from typing import Annotated, Any
 
+import structlog
 from celery.exceptions import CPendingDeprecationWarning, InvalidTaskError
 from celery.worker import consumer, state
 from kombu.exceptions import ContentDisallowed
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from worker.queueing.app import BATCH_TASK, TASK
-from worker.queueing.arguments import job_id
+from worker.queueing.arguments import about, job_id
 from worker.queueing.dead_letters import DeadLetter
 from worker.queueing.request import AWAY_SINCE, TaskRequest
 
+# How often a worker without a free place says that it is well.
+_BEAT_SECONDS = 2
 # A reason may quote a name of somebody else's.
 _LONGEST_QUOTE = 100
 
@@ -62,10 +65,11 @@ class Consumer(consumer.Consumer):  # type: ignore[misc]  # Celery has no types
             except Exception as error:  # noqa: BLE001  # whatever it holds, it must not end the worker
                 self.on_decode_error(message, error)
                 return
-            if fields.fault:
-                self._keep(message, fields.fault)
-            else:
-                handle(message)
+            with structlog.contextvars.bound_contextvars(task_id=fields.id, **about(fields.args)):
+                if fields.fault:
+                    self._keep(message, fields.fault)
+                else:
+                    handle(message)
 
         return on_message
 
@@ -123,7 +127,19 @@ class Consumer(consumer.Consumer):  # type: ignore[misc]  # Celery has no types
         super().on_ready()
         for request in _begun():
             request.eventer = self.event_dispatcher
-        self.task_consumer.channel.has_place = self._has_place
+        channel = self.task_consumer.channel
+        channel.has_place = self._has_place
+        channel.on_answer = self.app.pulse.note_poll
+
+    def register_with_event_loop(self, hub: Any) -> None:
+        """Have a beat in Celery's loop; a lost connection takes it away, the next one brings it back."""
+        super().register_with_event_loop(hub)
+        hub.call_repeatedly(_BEAT_SECONDS, self._beat)
+
+    def _beat(self) -> None:
+        """Tell that there is nothing to ask the broker for, if so."""
+        if not self.task_consumer.channel.asks_for_messages:
+            self.app.pulse.note_poll()
 
     def _has_place(self, queue: str) -> bool:
         """Tell whether one more message of a queue may be worked on; see `make_app`."""

@@ -137,21 +137,17 @@ class Deliveries:
             self._runner.check(assignment.address)
         except LibsafeError as error:
             return Verdict(Fate.PUT_ASIDE, str(error), assignment.job, document=assignment.parks)
-        about = {"job_id": assignment.address.job_id}
-        if assignment.batch is not None:
-            about["batch"] = str(assignment.batch)
-        with structlog.contextvars.bound_contextvars(**about):
-            if assignment.name in self._running:
-                # Waiting here would take the place of another job.
-                return Verdict(Fate.COMES_AGAIN, "this worker runs the job already.", assignment.job)
-            try:
-                verdict = await self._take_turn(turn)
-                if verdict.fate is Fate.ACKNOWLEDGED:
-                    await self._have_job_go_on(assignment)
-            except Exception:  # noqa: BLE001 - the others go on, and this message comes again
-                _log.exception("A message met an error of the hash worker itself")
-                return Verdict(Fate.LET_GO, "the run met an error of its own.", assignment.job)
-            return verdict
+        if assignment.name in self._running:
+            # Waiting here would take the place of another job.
+            return Verdict(Fate.COMES_AGAIN, "this worker runs the job already.", assignment.job)
+        try:
+            verdict = await self._take_turn(turn)
+            if verdict.fate is Fate.ACKNOWLEDGED:
+                await self._have_job_go_on(assignment)
+        except Exception:  # noqa: BLE001 - the others go on, and this message comes again
+            _log.exception("A message met an error of the hash worker itself")
+            return Verdict(Fate.LET_GO, "the run met an error of its own.", assignment.job)
+        return verdict
 
     async def _take_turn(self, turn: _Turn) -> Verdict:
         assignment = turn.assignment
@@ -172,8 +168,9 @@ class Deliveries:
         lease.tags.add(turn.delivery_tag)
         books = self._books(lease, assignment.address)
         try:
-            async with self._kept(lease, turn.stop):
-                verdict = await self._end_of(lease, turn, books)
+            with structlog.contextvars.bound_contextvars(attempt=lease.attempts):
+                async with self._kept(lease, turn.stop):
+                    verdict = await self._end_of(lease, turn, books)
         except (StoppedError, LibsafeError) as error:
             if lease.is_gone:
                 return await self._begin_anew(assignment)

@@ -17,10 +17,11 @@ from redis.asyncio import Redis
 
 from worker.jobs.ledger import Ledger, Snapshot, jobs_named, platform_of
 from worker.libsafe.errors import JobAddress
-from worker.libsafe.names import END_KEPT_SECONDS, job_name
+from worker.libsafe.names import END_KEPT_SECONDS, UNDELIVERED, job_name
 from worker.queueing.app import BATCH_QUEUE, QUEUE, TASK
 from worker.queueing.broker import connection_pool
 from worker.queueing.dead_letters import DEAD
+from worker.queueing.lease import UNACKED
 from worker.queueing.message import envelope
 from worker.queueing.transport import MAX_MESSAGE_BYTES
 
@@ -73,10 +74,14 @@ class Lengths:
 
     Args:
         messages: By queue, count; without those that workers have taken.
+        taken: Messages that workers have taken and not acknowledged, count.
+        undelivered: Jobs and batches that have ended without their platform knowing, count.
         dead_letters: Count.
     """
 
     messages: Mapping[str, int]
+    taken: int
+    undelivered: int
     dead_letters: int
 
 
@@ -137,9 +142,11 @@ class Intake:
         async with self._in_time(), self._redis.pipeline(transaction=False) as pipe:
             pipe.llen(QUEUE)
             pipe.llen(BATCH_QUEUE)
+            pipe.zcard(UNACKED)
+            pipe.scard(UNDELIVERED)
             pipe.hlen(DEAD)
-            hashing, batches, dead = await pipe.execute()
-        return Lengths({QUEUE: hashing, BATCH_QUEUE: batches}, dead)
+            hashing, batches, taken, undelivered, dead = await pipe.execute()
+        return Lengths({QUEUE: hashing, BATCH_QUEUE: batches}, taken, undelivered, dead)
 
     async def check(self) -> None:
         """Make sure that the broker answers."""

@@ -17,11 +17,13 @@ from enum import StrEnum
 import structlog
 from redis.asyncio import Redis
 
+from worker import metrics
 from worker.libsafe.errors import JobTakenOverError
 from worker.libsafe.names import END_KEPT_SECONDS, batch_named
 
-# Celery's claims: message by the time of the last renewal. A member that is gone does not come back (XX).
-_UNACKED = "unacked_index"
+UNACKED = "unacked_index"
+"""Celery's claims: message by the time of the last renewal."""
+
 # So often in a lease's life it is renewed.
 _RENEWALS = 4
 # A worker that ends while the broker is away must not wait for it.
@@ -60,6 +62,7 @@ if runs and not owner then
 end
 return {epoch, ended or '', attempts}
 """
+# A claim that is gone does not come back (XX).
 # KEYS: lease, epoch, the job's epoch, Celery's claims, rooms. ARGV: token, milliseconds, epoch, tags.
 # Of a batch that was settled nothing is kept, but of its job the epoch is.
 _RENEW = """
@@ -203,6 +206,8 @@ class Leases:
         )
         if not epoch:
             return NotTaken.FULL if ended == "full" else NotTaken.HELD
+        if int(attempts) > 1:
+            metrics.TAKE_OVERS.inc()
         taken = names if to_run and not ended else ()
         sure_until = asked_at + self._seconds
         return Lease(name, token, int(epoch), ended.split(" ")[0], int(attempts), sure_until, taken)
@@ -226,13 +231,14 @@ class Leases:
                 f"{lease.name}:lease",
                 f"{lease.name}:epoch",
                 f"{batch_named(lease.name)[0]}:epoch",
-                _UNACKED,
+                UNACKED,
                 *lease.rooms,
             ],
             args=[lease.token, round(self._seconds * 1000), lease.epoch, *lease.tags],
         )
         lease.note(str(state), asked_at + self._seconds)
         if lease.is_lost:
+            metrics.LEASES_LOST.inc()
             _log.warning("The lease is lost", name=lease.name, data_lost=lease.is_gone)
 
     async def give_back(self, lease: Lease, *, orderly: bool) -> None:

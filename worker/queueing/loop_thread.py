@@ -21,10 +21,20 @@ class LoopThread(Generic[ResourceT]):
 
     Work that still runs when it is left is cancelled, and has ended before the resource is closed. Whatever
     interrupts the entering, such as Ctrl-C, cancels the opening.
+
+    Args:
+        open_resource: Gives what is open in the loop.
+        name: The thread's.
     """
 
-    def __init__(self, open_resource: Callable[[], AbstractAsyncContextManager[ResourceT]]) -> None:
+    def __init__(
+        self,
+        open_resource: Callable[[], AbstractAsyncContextManager[ResourceT]],
+        *,
+        name: str = "event-loop",
+    ) -> None:
         self._open_resource = open_resource
+        self._name = name
         self._ready: Future[ResourceT] = Future()
         self._leave = asyncio.Event()
         self._is_left = False
@@ -35,7 +45,7 @@ class LoopThread(Generic[ResourceT]):
         runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)
         # There before the thread is, so that leaving can tell it at any time.
         self._loop = runner.get_loop()
-        self._thread = threading.Thread(target=self._run_loop, args=(runner,), name="event-loop")
+        self._thread = threading.Thread(target=self._run_loop, args=(runner,), name=self._name)
         try:
             self._thread.start()
             self.resource = self._ready.result()
@@ -59,12 +69,19 @@ class LoopThread(Generic[ResourceT]):
             concurrent.futures.CancelledError: The work was cancelled since the loop is being left, or was not
                 begun for that reason.
         """
+        return self.start(work).result()
+
+    def start(self, work: Coroutine[Any, Any, ResultT]) -> Future[ResultT]:
+        """Begin a coroutine in the loop and do not wait; to cancel what this gives cancels the work.
+
+        Raises:
+            concurrent.futures.CancelledError: The loop is being left.
+        """
         with self._handing_in:
             if self._is_left:
                 work.close()
                 raise CancelledError("The event loop is being left and begins nothing more.")
-            done = asyncio.run_coroutine_threadsafe(self._work(work), self._loop)
-        return done.result()
+            return asyncio.run_coroutine_threadsafe(self._work(work), self._loop)
 
     def call(self, function: Callable[..., object], *arguments: object) -> None:
         """Have a function called in the loop, soon; from any thread. After the end it is not called."""

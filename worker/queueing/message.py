@@ -5,11 +5,12 @@ for producers in other languages.
 """
 
 import json
+import time
 from collections.abc import Mapping
 from typing import Any
 from uuid import uuid4
 
-from worker.queueing.app import BATCH_QUEUE, BATCH_TASK
+from worker.queueing.app import BATCH_QUEUE, BATCH_TASK, QUEUED_AT
 from worker.queueing.arguments import shown
 
 BATCH = "@BATCH@"
@@ -25,7 +26,8 @@ def envelope(task: str, document: Mapping[str, Any], *, queue: str, task_id: str
         queue: `QUEUE` or `BATCH_QUEUE`.
         task_id: Celery's; also the delivery tag, so only copies of a message may have the same one.
     """
-    return _envelope(task, json.dumps(document), queue, task_id, shown([document])).encode()
+    text = json.dumps(document)
+    return _envelope(task, text, queue, task_id, shown([document]), **{QUEUED_AT: time.time()}).encode()
 
 
 def batch_template(job: str) -> str:
@@ -46,7 +48,9 @@ def batch_template(job: str) -> str:
     return _envelope(BATCH_TASK, document, BATCH_QUEUE, f"{uuid4()}-{BATCH}", arguments_shown)
 
 
-def _envelope(task: str, document: str, queue: str, task_id: str, arguments_shown: str) -> str:
+def _envelope(
+    task: str, document: str, queue: str, task_id: str, arguments_shown: str, **more_headers: float
+) -> str:
     message = {
         # Arguments, named arguments, and what is to follow: nothing.
         "body": f"[[{document}], {{}}, {{}}]",
@@ -59,6 +63,7 @@ def _envelope(task: str, document: str, queue: str, task_id: str, arguments_show
             "root_id": task_id,
             "argsrepr": arguments_shown,
             "kwargsrepr": "{}",
+            **more_headers,
         },
         "properties": {
             "correlation_id": task_id,

@@ -189,6 +189,8 @@ class TaskPool(BasePool):  # type: ignore[misc]  # Celery has no types
         finally:
             if clock:
                 clock.cancel()
+            # What the request has bound in this thread.
+            structlog.contextvars.clear_contextvars()
 
     def _start_clock(self, execution: _Execution) -> threading.Timer | None:
         """Both limits ask, since no task is killed; so the shorter one is the limit."""

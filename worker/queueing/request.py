@@ -1,5 +1,6 @@
 """A task's request in its worker: what Celery shows of it, and what becomes of its message."""
 
+import time
 from datetime import datetime
 from typing import Any
 
@@ -10,8 +11,10 @@ from celery.exceptions import Ignore, InvalidTaskError, Reject, Retry, TimeLimit
 from celery.worker import state
 from celery.worker.request import Request
 
+from worker import metrics
 from worker.jobs.stopping import StopReason
-from worker.queueing.arguments import job_id, shown
+from worker.queueing.app import QUEUED_AT
+from worker.queueing.arguments import about, job_id, shown
 from worker.queueing.dead_letters import DeadLetter
 
 AWAY_SINCE = "away_since"
@@ -63,11 +66,23 @@ class TaskRequest(Request):  # type: ignore[misc]  # Celery has no types
         return False
 
     def on_accepted(self, pid: int, time_accepted: float) -> None:
-        """Take note that a thread has the task; its body has not begun."""
+        """Take note that a thread has the task; its body has not begun.
+
+        Each line that is logged in the thread from now on, Celery's too, says which job it is about.
+        """
         self.message.is_running = True
+        structlog.contextvars.bind_contextvars(task_id=self.id, **about(self._args))
+        self._note_wait()
         super().on_accepted(pid, time_accepted)
         if self.id in state.revoked and self._terminated_by is None:
             self.terminate()
+
+    def _note_wait(self) -> None:
+        """Note how long the message was in its queue; not of one that had to wait, or that comes again."""
+        queued_at = self._request_dict.get(QUEUED_AT)
+        is_first = not (self._eta or self.delivery_info.get("redelivered"))
+        if isinstance(queued_at, float) and is_first:
+            metrics.STAGE_SECONDS.labels("queue").observe(max(0.0, time.time() - queued_at))
 
     def terminate(self, pool: Any = None, signal: Any = None) -> None:
         """Ask the body to stop and to end its job."""

@@ -11,10 +11,11 @@ from celery import Celery, Task
 from celery.exceptions import Reject, Retry
 from redis.exceptions import RedisError
 
+from worker import metrics
 from worker.jobs.ledger import Snapshot
 from worker.jobs.progress import Show
 from worker.jobs.stopping import Stop, StopReason
-from worker.queueing.app import BATCH_TASK, TASK
+from worker.queueing.app import BATCH_TASK, QUEUED_AT, TASK
 from worker.queueing.arguments import job_id
 from worker.queueing.dead_letters import DeadLetter, DeadLetters
 from worker.queueing.fate import Fate, Verdict
@@ -87,23 +88,21 @@ class _Bodies:
 
     def run(self, task: Task, document: dict[str, Any], handle: _Handle) -> None:
         """Bring a task's message to its fate; what it raises tells Celery."""
-        about = {"task_id": task.request.id, "job_id": job_id([document])}
-        if task.name == BATCH_TASK:
-            about["batch"] = document["batch"]
-        with structlog.contextvars.bound_contextvars(**about):
+        with metrics.TASKS_RUNNING.track_inprogress():
             verdict = self._verdict(task, document, handle)
-            _log.info("The task is over", fate=verdict.fate, reason=verdict.reason)
-            match verdict.fate:
-                case Fate.COMES_AGAIN if _away_seconds(task, verdict) > _LONGEST_AWAY_SECONDS:
-                    self._put_aside(document, verdict)
-                case Fate.COMES_AGAIN:
-                    raise _sent_anew(task, verdict, self._pause_seconds)
-                case Fate.GOES_BACK:
-                    raise Reject(verdict.reason, requeue=True)
-                case Fate.LET_GO:
-                    raise LetGo(verdict.reason)
-                case Fate.PUT_ASIDE:
-                    self._put_aside(document, verdict)
+        metrics.TASKS.labels(verdict.fate.value).inc()
+        _log.info("The task is over", fate=verdict.fate, reason=verdict.reason)
+        match verdict.fate:
+            case Fate.COMES_AGAIN if _away_seconds(task, verdict) > _LONGEST_AWAY_SECONDS:
+                self._put_aside(document, verdict)
+            case Fate.COMES_AGAIN:
+                raise _sent_anew(task, verdict, self._pause_seconds)
+            case Fate.GOES_BACK:
+                raise Reject(verdict.reason, requeue=True)
+            case Fate.LET_GO:
+                raise LetGo(verdict.reason)
+            case Fate.PUT_ASIDE:
+                self._put_aside(document, verdict)
 
     def _verdict(self, task: Task, document: dict[str, Any], handle: _Handle) -> Verdict:
         stop = Stop()
@@ -160,7 +159,8 @@ def _sent_anew(task: Task, verdict: Verdict, pause_seconds: float) -> Retry:
     """
     headers = dict(task.request.headers or {})
     away_since = _away_since(task, verdict)
-    headers.pop(AWAY_SINCE, None)
+    for name in (AWAY_SINCE, QUEUED_AT):
+        headers.pop(name, None)
     if away_since is not None:
         headers[AWAY_SINCE] = away_since
     try:

@@ -116,6 +116,7 @@ class Channel(redis_transport.Channel):  # type: ignore[misc]  # kombu has no ty
     Attributes:
         handed_over: The message that was taken last.
         has_place: Tells whether a queue's next message may be taken. A worker's consumer puts its own here.
+        on_answer: Is called at each answer of the broker to the question for messages. As above.
     """
 
     QoS = QoS
@@ -124,6 +125,7 @@ class Channel(redis_transport.Channel):  # type: ignore[misc]  # kombu has no ty
 
     def __init__(self, *args: Any, **options: Any) -> None:
         self.has_place: Callable[[str], bool] = lambda _: True
+        self.on_answer: Callable[[], None] = lambda: None
         self._queues_without_ack: set[str] = set()
         self._has_served = False
         super().__init__(*args, **options)
@@ -135,6 +137,11 @@ class Channel(redis_transport.Channel):  # type: ignore[misc]  # kombu has no ty
         if no_ack:
             self._queues_without_ack.add(queue)
         return super().basic_consume(queue, no_ack, *args, **options)
+
+    @property
+    def asks_for_messages(self) -> bool:
+        """Whether the broker is to be asked: a worker may be full, or told to consume from no queue."""
+        return self.qos.can_consume() and any(map(self.has_place, self.active_queues))
 
     def refuse(self, delivery_tag: str, letter: DeadLetter) -> None:
         """Keep a message as a dead letter, acknowledge it and log it, but nothing of what is in it.
@@ -195,6 +202,7 @@ class Channel(redis_transport.Channel):  # type: ignore[misc]  # kombu has no ty
                 raise Empty
             try:
                 self.client.parse_response(connection, "BLMOVE", **options)
+                self.on_answer()
                 taken = self._take()
             except self.connection_errors:
                 connection.disconnect()

@@ -36,6 +36,7 @@ __all__ = [
     "BrokerSettings",
     "GatewaySettings",
     "HashingSettings",
+    "HealthSettings",
     "LimitSettings",
     "ReadingSettings",
     "Settings",
@@ -130,8 +131,11 @@ class _Environment(pydantic_settings.EnvSettingsSource):
         return {name.lower(): value for name, value in self._variables.items()}
 
 
-def load() -> Settings:
+def load(**given: Any) -> Settings:
     """Read the settings.
+
+    Args:
+        given: Sections, as dictionaries of what the file has under their names; they win over all else.
 
     Returns:
         The settings: defaults, overridden by the file, overridden by variables.
@@ -140,7 +144,7 @@ def load() -> Settings:
         SettingsError: A setting is unknown or impossible, or a named file can't be read.
     """
     try:
-        return Settings()
+        return Settings(**given)
     except ValidationError as error:
         faults = "; ".join(
             ": ".join(

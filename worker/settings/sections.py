@@ -82,7 +82,8 @@ class ApiSettings(_Section):
     )
     hash_names: dict[str, str] = Field(
         default={"md5": "md5", "sha1": "sha1", "sha256": "sha256"},
-        description="Algorithm -> the platform's name; the digest of another one is a message only.",
+        description="Algorithm -> the platform's name; without one, or with an empty one, the digest is a "
+        "message only. An added algorithm has its own name unless another stands here.",
     )
     connections: Annotated[int, Field(ge=1, le=1000)] = Field(
         default=32, description="Connections to all platforms together, count."

@@ -6,7 +6,7 @@ import asyncio
 import random
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 from urllib.parse import urlsplit
 
 import structlog
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from types_aiobotocore_s3 import S3Client
-    from types_aiobotocore_s3.type_defs import HeadObjectOutputTypeDef
+    from types_aiobotocore_s3.type_defs import HeadObjectOutputTypeDef, ListObjectsV2OutputTypeDef
 
     from worker.storage.access import StoreAccess
     from worker.storage.throttle import Turn
@@ -46,6 +46,10 @@ class ObjectStore:
         limits: Connections, timeouts, retries.
         is_direct: False: aiobotocore reads every byte. True: only what the direct way does not fit, the first
             range of a bucket among it.
+
+    Attributes:
+        retries: Requests that were made again, since they failed or their body broke off; without those that
+            the storage had put off.
     """
 
     def __init__(
@@ -56,6 +60,7 @@ class ObjectStore:
         # aiohttp waits for a free connection without end; waiting here keeps that out of the timeouts.
         self._permits = asyncio.Semaphore(self._limits.max_connections)
         self._asking = 0
+        self.retries = 0
         host = urlsplit(access.endpoint_url).hostname if access.endpoint_url else None
         self._name = host or "AWS"
         self._throttle = Throttle(self._name, self._limits)
@@ -94,6 +99,29 @@ class ObjectStore:
         """
         where = f"s3://{bucket}"
         await self._persist(where, partial(self._reach_once, bucket, where))
+
+    async def list_objects(self, bucket: str, prefix: str) -> AsyncIterator[tuple[str, int]]:
+        """List the objects under a prefix, page by page (ListObjectsV2, which wants s3:ListBucket).
+
+        Args:
+            bucket: Where to look.
+            prefix: What the keys begin with; nothing means all of them.
+
+        Yields:
+            Key and size in bytes, in the storage's order: on AWS that of the keys' UTF-8 bytes.
+
+        Raises:
+            StorageError: It can't be listed, or not to its end.
+        """
+        where = f"s3://{bucket}/{prefix}"
+        request = {"Bucket": bucket, "Prefix": prefix}
+        while True:
+            page = await self._persist(where, partial(self._list_once, where, request))
+            for listed in page.get("Contents", ()):
+                yield listed["Key"], listed["Size"]
+            if "NextContinuationToken" not in page:
+                return
+            request["ContinuationToken"] = page["NextContinuationToken"]
 
     async def pin(self, address: ObjectAddress) -> ObjectVersion:
         """Find out which version there is now (or the named one) without reading a byte (HeadObject).
@@ -180,6 +208,10 @@ class ObjectStore:
                     await self._client.list_objects_v2(Bucket=bucket, MaxKeys=1)
                 raise
 
+    async def _list_once(self, where: str, request: dict[str, Any]) -> ListObjectsV2OutputTypeDef:
+        async with self._request(where):
+            return await self._client.list_objects_v2(**request)
+
     async def _head_once(self, address: ObjectAddress) -> HeadObjectOutputTypeDef:
         request = request_for(address)
         async with self._request(str(address)):
@@ -229,6 +261,7 @@ class ObjectStore:
     async def _pause(self, where: str, attempt: int, error: errors.TransientStorageError) -> None:
         share = random.random()  # noqa: S311 - spreads requests, guards nothing
         seconds = pause_seconds(self._limits, attempt, share=share)
+        self.retries += 1
         _log.warning(
             "The storage is asked again",
             where=where,

@@ -4,8 +4,10 @@ from prometheus_client.parser import text_string_to_metric_families
 from redis.asyncio import Redis
 
 from tests.support.gateway_caller import Caller, payload_of
+from worker.libsafe.names import UNDELIVERED
 from worker.queueing.app import BATCH_QUEUE
 from worker.queueing.dead_letters import DEAD
+from worker.queueing.lease import UNACKED
 
 
 async def samples(call: Caller) -> dict[tuple[str, ...], float]:
@@ -48,11 +50,13 @@ async def test_requests_are_counted_by_route_method_and_status(call: Caller) -> 
 
 
 async def test_what_waits_in_the_broker_is_counted_when_somebody_asks(call: Caller, redis: Redis) -> None:
-    """Both queues and the dead letters."""
+    """Both queues, what workers have of them, ends that are on their way, and the dead letters."""
     before = await samples(call)
     await call.hand_in(payload_of("299"))
     await redis.lpush(BATCH_QUEUE, "a", "b")  # type: ignore[misc]  # redis types it for both its clients
     await redis.hset(DEAD, "1", "{}")  # type: ignore[misc]  # as above
+    await redis.zadd(UNACKED, {"a": 1, "b": 2, "c": 3})
+    await redis.sadd(UNDELIVERED, *"abcd")  # type: ignore[misc]  # as above
 
     after = await samples(call)
 
@@ -61,6 +65,8 @@ async def test_what_waits_in_the_broker_is_counted_when_somebody_asks(call: Call
         ("hash_worker_queue_messages", "hashing"),
         ("hash_worker_queue_messages", "hashing.batches"),
         ("hash_worker_dead_letters",),
+        ("hash_worker_taken_messages",),
+        ("hash_worker_undelivered_ends",),
     ]
-    assert [before[name] for name in names] == [1, 0, 0, 0]
-    assert [after[name] for name in names] == [1, 1, 2, 1]
+    assert [before[name] for name in names] == [1, 0, 0, 0, 0, 0]
+    assert [after[name] for name in names] == [1, 1, 2, 1, 3, 4]

@@ -5,8 +5,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 
 import pytest
 
-from worker.hashing.algorithms import ALGORITHMS, resolve
+from worker.hashing.algorithms import ALGORITHMS
 from worker.hashing.lanes import LanePool
+from worker.hashing.registry import resolve
 
 
 @pytest.fixture

@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from worker.hashing.algorithms import ALGORITHMS, DEFAULT_ALGORITHMS, resolve
+from worker.hashing.algorithms import ALGORITHMS, DEFAULT_ALGORITHMS
 from worker.hashing.lanes import LanePool
 from worker.hashing.reference import hash_bytes, hash_pieces
+from worker.hashing.registry import resolve
 from worker.hashing.scheduler import WHOLE_BYTES
 
 HashObject = Callable[..., Awaitable[dict[str, bytes]]]

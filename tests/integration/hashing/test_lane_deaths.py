@@ -10,12 +10,13 @@ from collections.abc import Awaitable, Callable, Sequence
 import pytest
 
 from worker.hashing import wire
-from worker.hashing.algorithms import ALGORITHMS, DEFAULT_ALGORITHMS, resolve
+from worker.hashing.algorithms import ALGORITHMS, DEFAULT_ALGORITHMS
 from worker.hashing.contexts import is_shareable
 from worker.hashing.errors import LaneDiedError
 from worker.hashing.lane_process import LaneProcess
 from worker.hashing.lanes import LanePool
 from worker.hashing.reference import hash_bytes
+from worker.hashing.registry import resolve
 from worker.hashing.scheduler import DEATHS
 from worker.hashing.session import Session
 from worker.hashing.streams import Work

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from worker.hashing.algorithms import ALGORITHMS, DEFAULT_ALGORITHMS, resolve
+from worker.hashing.algorithms import ALGORITHMS, DEFAULT_ALGORITHMS
 from worker.hashing.errors import LaneDiedError
 from worker.hashing.lanes import LanePool
 from worker.hashing.reference import hash_bytes
+from worker.hashing.registry import resolve
 
 HashObject = Callable[..., Awaitable[dict[str, bytes]]]
 AllSlotsFree = Callable[[LanePool], Awaitable[None]]

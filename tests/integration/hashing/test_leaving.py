@@ -7,10 +7,11 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from worker.hashing.algorithms import ALGORITHMS, Algorithm, resolve
+from worker.hashing.algorithms import ALGORITHMS, Algorithm
 from worker.hashing.errors import HasherFailedError
 from worker.hashing.lanes import LanePool
 from worker.hashing.reference import hash_bytes
+from worker.hashing.registry import resolve
 
 HashObject = Callable[..., Awaitable[dict[str, bytes]]]
 AllSlotsFree = Callable[[LanePool], Awaitable[None]]
@@ -99,6 +100,6 @@ async def test_a_hasher_that_fails_costs_its_own_session_only(
     failed, digests = await asyncio.gather(hash_broken(), hash_object(pool, data), return_exceptions=True)
 
     assert isinstance(failed, HasherFailedError)
-    assert (failed.code, failed.algorithms) == ("hasher_failed", ("broken",))
+    assert (failed.code, failed.algorithm) == ("hasher_failed", "broken")
     assert digests == hash_bytes(data, ALGORITHMS)
     await all_slots_free(pool)

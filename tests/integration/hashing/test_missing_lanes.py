@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 
 from worker.hashing import lanes
-from worker.hashing.algorithms import ALGORITHMS, resolve
+from worker.hashing.algorithms import ALGORITHMS
 from worker.hashing.errors import LaneDiedError
 from worker.hashing.lanes import LanePool
 from worker.hashing.reference import hash_bytes
+from worker.hashing.registry import resolve
 
 HashObject = Callable[..., Awaitable[dict[str, bytes]]]
 AllSlotsFree = Callable[[LanePool], Awaitable[None]]

@@ -24,7 +24,7 @@ linux = pytest.mark.skipif(sys.platform != "linux", reason="Linux alone kills a 
 
 _WORKER = """
 import asyncio, hashlib
-from worker.hashing.algorithms import resolve
+from worker.hashing.registry import resolve
 from worker.hashing.lanes import LanePool
 
 NAMES = ["md5", "sha1", "sha256"]

@@ -9,11 +9,12 @@ from functools import partial
 
 import pytest
 
-from worker.hashing.algorithms import ALGORITHMS, resolve
+from worker.hashing.algorithms import ALGORITHMS
 from worker.hashing.contexts import is_shareable
 from worker.hashing.errors import LaneDiedError
 from worker.hashing.lanes import LanePool
 from worker.hashing.reference import hash_pieces
+from worker.hashing.registry import resolve
 
 Until = Callable[[Callable[[], bool]], Awaitable[None]]
 

@@ -1,6 +1,7 @@
 """Messages between Redis and a worker: whoever dies or is cut off, none is lost."""
 
 import json
+import sys
 import threading
 from collections import Counter
 from contextlib import suppress
@@ -174,7 +175,10 @@ def test_every_priority_and_every_queue_is_served(queue: ToyQueue) -> None:
         (b'{"properties": {"delivery_tag": "t"}, "n": 1' + b"[" * 2000, "It is no JSON."),
         (
             b'{"properties": {"delivery_tag": "t"}, "n": ' + b"[" * 998 + b"]" * 998 + b"}",
-            "It can't be opened (RecursionError).",
+            # Later Pythons read as deep as the broker's Lua does.
+            "It can't be opened (RecursionError)."
+            if sys.version_info < (3, 12)
+            else "It is no task message: task is missing or wrong.",
         ),
         (envelope("", headers=[]), "Its headers or its delivery_info are no object."),
         (

@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.toy_queue import ToyQueue, until
 from worker.queueing import message
-from worker.queueing.app import BATCH_QUEUE, BATCH_TASK, QUEUE, TASK
+from worker.queueing.app import BATCH_QUEUE, BATCH_TASK, QUEUE, QUEUED_AT, TASK
 
 KEY = "a-key-that-nobody-may-see"
 JOB = "hash-worker:job:https://go.example.org/job/7"
@@ -44,6 +44,7 @@ def test_a_message_of_ours_means_what_celerys_own_does(queue: ToyQueue) -> None:
     headers, properties = theirs.pop("headers"), theirs.pop("properties")
     our_headers, our_properties = ours.pop("headers"), ours.pop("properties")
     assert ours == theirs
+    assert 0 <= our_headers.pop(QUEUED_AT) - headers.pop(QUEUED_AT) < 60
     assert our_headers.items() <= headers.items()
     left_out = {name: headers[name] for name in headers.keys() - our_headers.keys()}
     left_out.pop("origin")  # tells which process sent it

@@ -73,8 +73,10 @@ def test_a_queue_without_a_place_is_not_looked_at(queue: ToyQueue) -> None:
     commands: list[str] = []
 
     with queue.redis.monitor() as monitor:
-        queue.send("small")
-        queue.wait_for("end small")
+        # The wait that the first one ends was begun before.
+        for name in ("small", "next"):
+            queue.send(name)
+            queue.wait_for(f"end {name}")
         queue.redis.echo("that is all")
         for command in monitor.listen():
             if "that is all" in command["command"]:

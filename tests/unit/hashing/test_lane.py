@@ -108,7 +108,7 @@ def test_whatever_a_hasher_raises_is_the_answer(
     failed = lane.perform(_order(_BLAKE3, pieces=_BOTH, start=True, end=False))
     next_one = lane.perform(_order(_MD5, pieces=_BOTH, start=True, end=True))
 
-    assert failed.failure == "OverflowError: too many bytes"
+    assert failed.failure == wire.Failure("blake3", "OverflowError: too many bytes")
     assert repr(lane) == "<Lane 0 hashers of its own>"
     assert next_one.failure is None
 

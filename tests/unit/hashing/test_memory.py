@@ -1,6 +1,7 @@
 """The memory that parent and lanes share."""
 
 import errno
+import gc
 import os
 from collections.abc import Iterator
 
@@ -104,6 +105,7 @@ def test_a_file_that_cannot_be_so_large_leaves_no_descriptor(monkeypatch: pytest
     def refuse(descriptor: int, length: int) -> None:
         raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
 
+    gc.collect()  # what earlier tests raised may still hold descriptors
     opened = len(os.listdir("/dev/fd"))  # noqa: PTH208 -- names are all we count
     monkeypatch.setattr(os, "ftruncate", refuse)
 
@@ -111,3 +113,18 @@ def test_a_file_that_cannot_be_so_large_leaves_no_descriptor(monkeypatch: pytest
         SharedMemory.create(cell_count=1, slot_count=1, slot_bytes=1)
 
     assert len(os.listdir("/dev/fd")) == opened  # noqa: PTH208 -- as above
+
+
+def test_definitions_lie_behind_all_else_and_each_is_there_once(memory: SharedMemory) -> None:
+    """A lane reads them through a descriptor of its own, also those that came after it had started."""
+    lane = SharedMemory(os.dup(memory.descriptor), cell_count=3, slot_count=2, slot_bytes=5)
+    memory.slot(1)[:] = b"54321"
+
+    first, second = memory.add_definition(b"first"), memory.add_definition(b"second")
+
+    assert (first, second) == ((3 * CELL_BYTES + 10, 5), (3 * CELL_BYTES + 15, 6))
+    assert memory.add_definition(b"first") == first
+    assert os.fstat(memory.descriptor).st_size == 3 * CELL_BYTES + 21
+    assert (lane.definition(*first), lane.definition(*second)) == (b"first", b"second")
+    assert bytes(lane.slot(1)) == b"54321"
+    lane.close()

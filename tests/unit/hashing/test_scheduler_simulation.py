@@ -7,8 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support.scheduling import MIB, make_slots
-from worker.hashing.algorithms import ALGORITHMS, resolve
+from worker.hashing.algorithms import ALGORITHMS
 from worker.hashing.memory import STATES_PER_CELL
+from worker.hashing.registry import resolve
 from worker.hashing.scheduler import DEATHS, Scheduler
 from worker.hashing.slots import Slot
 from worker.hashing.streams import SessionState, Work

@@ -2,8 +2,8 @@
 
 import pytest
 
-from worker.hashing.algorithms import resolve
 from worker.hashing.errors import HasherFailedError
+from worker.hashing.registry import resolve
 from worker.hashing.scheduler import Scheduler
 from worker.hashing.session import Session
 from worker.hashing.slots import SlotRing
@@ -79,7 +79,7 @@ async def test_the_session_knows_its_end_when_all_announced_bytes_are_there() ->
 async def test_a_failed_session_takes_no_more_pieces() -> None:
     """Whoever reads learns at the next piece that reading on is no use."""
     bench = _Bench(None)
-    bench.state.fail(HasherFailedError(["md5"], "out of luck"))
+    bench.state.fail(HasherFailedError("md5", "out of luck"))
 
     with pytest.raises(HasherFailedError, match="Hashing with md5 failed: out of luck"):
         await bench.feed(1)

@@ -14,6 +14,7 @@ _REFS = st.builds(
     algorithm=st.sampled_from(sorted(ALGORITHMS)),
     number=st.integers(0, 2**64 - 1),
     cell=st.none() | st.integers(0, 2**31 - 1),
+    definition=st.none() | st.tuples(st.integers(0, 2**64 - 1), st.integers(1, 2**32 - 1)),
 )
 _PIECES = st.tuples(st.integers(0, 2**32 - 1), st.integers(1, 2**32 - 1))
 _ORDERS = st.builds(
@@ -25,7 +26,13 @@ _ORDERS = st.builds(
     turn=st.integers(0, 255),
 )
 _ANSWERS = st.builds(wire.Answer, digests=st.binary(max_size=1000), failure=st.none()) | st.builds(
-    wire.Answer, digests=st.just(b""), failure=st.text(st.characters(codec="utf-8"), max_size=100)
+    wire.Answer,
+    digests=st.just(b""),
+    failure=st.builds(
+        wire.Failure,
+        algorithm=st.sampled_from(sorted(ALGORITHMS)),
+        reason=st.text(st.characters(codec="utf-8"), max_size=100),
+    ),
 )
 
 
@@ -64,16 +71,16 @@ def test_answers_arrive_as_they_were_sent_however_they_are_cut(answers: list[wir
 
 def test_a_very_long_reason_is_cut() -> None:
     """A library's message of a megabyte does not break the frame."""
-    (answer,) = wire.AnswerReader().feed(
-        wire.encode_answer(wire.Answer(b"", failure="\N{SNOWMAN}" * 100_000))
-    )
+    failure = wire.Failure("md5", "\N{SNOWMAN}" * 100_000)
+    (answer,) = wire.AnswerReader().feed(wire.encode_answer(wire.Answer(b"", failure)))
 
     assert answer.failure is not None
-    assert set(answer.failure) == {"\N{SNOWMAN}"}
+    assert answer.failure.algorithm == "md5"
+    assert set(answer.failure.reason) == {"\N{SNOWMAN}"}
 
 
 @pytest.mark.parametrize("name", ALGORITHMS)
-def test_every_name_of_the_registry_fits(name: str) -> None:
+def test_every_name_of_our_own_fits(name: str) -> None:
     """A name that is cut on the way would be another algorithm, or none."""
     order = wire.Order((wire.HasherRef(name, 0, None),), (), start=True, end=True)
 

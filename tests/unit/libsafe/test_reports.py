@@ -34,3 +34,8 @@ def test_only_the_published_hashes_have_a_name() -> None:
     names = [ReportPolicy().hash_name(algorithm) for algorithm in ("md5", "sha1", "sha256", "blake3", "MD5")]
 
     assert names == ["md5", "sha1", "sha256", None, None]
+
+
+def test_an_empty_name_is_none() -> None:
+    """Who adds an algorithm that the platform refuses says so, and its digest stays a message."""
+    assert ReportPolicy(hash_names={"adler32": ""}).hash_name("adler32") is None

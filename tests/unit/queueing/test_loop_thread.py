@@ -71,6 +71,26 @@ def test_an_error_of_the_work_is_raised_where_it_is_waited_for() -> None:
         assert loop.run(succeed()) == "still here"
 
 
+def test_work_that_is_not_waited_for_can_be_cancelled() -> None:
+    """It ends in the loop, and others go on."""
+    is_begun, is_cancelled = threading.Event(), threading.Event()
+
+    async def stay() -> None:
+        is_begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            is_cancelled.set()
+
+    with LoopThread(opening) as loop:
+        coming = loop.start(stay())
+        assert is_begun.wait(timeout=10)
+        coming.cancel()
+
+        assert is_cancelled.wait(timeout=10)
+        assert loop.run(asyncio.sleep(0, "still here")) == "still here"
+
+
 def test_leaving_closes_the_resource_and_ends_the_thread() -> None:
     """Nothing is left."""
     with LoopThread(opening) as loop:

@@ -1,0 +1,267 @@
+"""Algorithms that are not ours, through real lanes."""
+
+import asyncio
+import hashlib
+import os
+import signal
+import sys
+import zlib
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from tests.support.added_algorithms import CRC32, add_package, run_cell
+from worker.hashing import registry
+from worker.hashing.algorithms import ALGORITHMS
+from worker.hashing.errors import HasherFailedError
+from worker.hashing.lanes import LanePool
+from worker.hashing.reference import hash_bytes
+from worker.hashing.registry import register_algorithm, resolve
+
+HashObject = Callable[..., Awaitable[dict[str, bytes]]]
+Pattern = Callable[[int], bytes]
+Until = Callable[[Callable[[], bool]], Awaitable[None]]
+AllSlotsFree = Callable[[LanePool], Awaitable[None]]
+
+_SLOT = 4096
+# A whole small object, and one that takes several works.
+_SIZES = [10, 100 * _SLOT]
+
+# A cell as people write them: with a table, a function beside the class, and a subclass.
+_CELL = """
+TABLE = []
+for byte in range(256):
+    for _ in range(8):
+        byte = (byte >> 1) ^ (0xEDB88320 * (byte & 1))
+    TABLE.append(byte)
+
+def step(value, byte):
+    return TABLE[(value ^ byte) & 0xFF] ^ (value >> 8)
+
+class Base:
+    def digest(self):
+        return (self.value ^ 0xFFFFFFFF).to_bytes(4, "big")
+
+class Crc32(Base):
+    digest_size = 4
+
+    def __init__(self):
+        super().__init__()
+        self.value = 0xFFFFFFFF
+
+    def update(self, data):
+        for byte in data:
+            self.value = step(self.value, byte)
+"""
+
+
+@pytest.fixture(autouse=True)
+def _nothing_added(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "_registered", {})
+
+
+@pytest.fixture
+def modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Give a folder that modules are imported from; lanes that run already know nothing of it."""
+    known = set(sys.modules)
+    monkeypatch.syspath_prepend(tmp_path)
+    yield tmp_path
+    for name in set(sys.modules) - known:
+        del sys.modules[name]
+
+
+def _crc32(data: bytes) -> bytes:
+    return zlib.crc32(data).to_bytes(4, "big")
+
+
+@pytest.mark.parametrize("size", [0, 1, _SLOT - 1, _SLOT, _SLOT + 1, 8 * _SLOT + 1, 300_000])
+async def test_a_class_of_a_cell_gives_right_digests_at_every_edge(
+    pool: LanePool, hash_object: HashObject, pattern: Pattern, size: int
+) -> None:
+    """It goes to the lanes with its code, after they have started, and works beside all others."""
+    register_algorithm("crc32", run_cell(_CELL)["Crc32"])
+    data = pattern(size)
+
+    expected = hash_bytes(data, ALGORITHMS) | {"crc32": _crc32(data)}
+
+    assert await hash_object(pool, data, [*ALGORITHMS, "crc32"]) == expected
+    assert await hash_object(pool, data, [*ALGORITHMS, "crc32"], size_bytes=size) == expected
+
+
+async def test_whatever_makes_hashers_may_be_registered(
+    pool: LanePool, hash_object: HashObject, pattern: Pattern
+) -> None:
+    """A function of hashlib, a lambda, a class of an importable module."""
+    data = pattern(50_000)
+    register_algorithm("sha3-384", hashlib.sha3_384)
+    register_algorithm("blake2b-160", lambda: hashlib.blake2b(digest_size=20))
+
+    assert await hash_object(pool, data, ["sha3-384", "blake2b-160"]) == {
+        "sha3-384": hashlib.sha3_384(data).digest(),
+        "blake2b-160": hashlib.blake2b(data, digest_size=20).digest(),
+    }
+
+
+async def test_a_module_may_come_from_a_folder_that_was_added_after_the_lanes_had_started(
+    pool: LanePool, hash_object: HashObject, modules: Path
+) -> None:
+    """A notebook appends to sys.path when it needs to."""
+    (modules / "my_sums.py").write_text(CRC32, encoding="utf-8")
+    import my_sums  # type: ignore[import-not-found]  # noqa: PLC0415 -- there is no such module before
+
+    register_algorithm("crc32", my_sums.Crc32)
+
+    assert await hash_object(pool, b"abc", ["crc32"]) == {"crc32": _crc32(b"abc")}
+
+
+async def test_a_package_offers_an_algorithm_to_running_lanes(
+    pool: LanePool, hash_object: HashObject, modules: Path
+) -> None:
+    """By its entry point alone."""
+    add_package(modules, "offered_sums", CRC32, **{"offered-crc32": "offered_sums:Crc32"})
+    registry._offers.cache_clear()
+
+    assert await hash_object(pool, b"abc", ["offered-crc32"]) == {"offered-crc32": _crc32(b"abc")}
+
+
+async def test_a_cell_that_is_run_again_counts_for_sessions_from_then_on(
+    pool: LanePool, hash_object: HashObject
+) -> None:
+    """A session that is open ends as it began."""
+    register_algorithm("mine", run_cell(CRC32)["Crc32"])
+    async with pool.open_session(resolve(["mine"])) as session:
+        register_algorithm("mine", run_cell(CRC32.replace("big", "little"))["Crc32"])
+        slot = await pool.slots.acquire()
+        slot.view[:3] = b"abc"
+        session.feed(slot, 3)
+        earlier = await session.digests()
+
+    assert earlier == {"mine": _crc32(b"abc")}
+    assert await hash_object(pool, b"abc", ["mine"]) == {"mine": _crc32(b"abc")[::-1]}
+
+
+async def test_a_lane_that_replaces_a_dead_one_knows_the_added_algorithms(
+    hash_object: HashObject, until: Until
+) -> None:
+    """Nothing of them is in the lane alone."""
+    async with LanePool(lane_count=1, slot_count=8, slot_bytes=_SLOT) as pool:
+        register_algorithm("crc32", run_cell(CRC32)["Crc32"])
+        before = await hash_object(pool, b"abc", ["crc32"])
+        dead = pool.lane_pids
+        os.kill(dead[0], signal.SIGKILL)
+        await until(lambda: pool.lane_pids not in {dead, ()})
+
+        assert await hash_object(pool, b"abc", ["crc32"]) == before
+
+
+_FAULTS = {
+    "__init__": ("def __init__(self): trip()", "RuntimeError: tripped over it."),
+    "update": ("def update(self, data): trip()", "RuntimeError: tripped over it."),
+    "digest": ("def digest(self): trip(); return b'1234'", "RuntimeError: tripped over it."),
+    "sys.exit": ("def update(self, data): in_lane() and sys.exit(7)", "SystemExit: 7."),
+    "too short": (
+        "def digest(self): return b'123' if in_lane() else b'1234'",
+        "ValueError: digest() gave 3 bytes instead of 4.",
+    ),
+    "too long": (
+        "def digest(self): return b'12345' if in_lane() else b'1234'",
+        "ValueError: digest() gave 5 bytes instead of 4.",
+    ),
+    "no bytes": (
+        "def digest(self): return '1234' if in_lane() else b'1234'",
+        "TypeError: digest() gave str instead of bytes.",
+    ),
+}
+
+
+@pytest.mark.parametrize("size", _SIZES)
+@pytest.mark.parametrize("fault", _FAULTS)
+async def test_one_that_fails_in_a_lane_costs_its_own_session_only(
+    pool: LanePool,
+    hash_object: HashObject,
+    all_slots_free: AllSlotsFree,
+    pattern: Pattern,
+    fault: str,
+    size: int,
+) -> None:
+    """One sentence names it and tells why; lanes, slots and other sessions go on."""
+    method, told = _FAULTS[fault]
+    register_algorithm("broken", _works_only_here(method))
+    pids, data = pool.lane_pids, pattern(size)
+
+    failed, digests = await asyncio.gather(
+        hash_object(pool, data, ["md5", "broken", "blake3"]), hash_object(pool, data), return_exceptions=True
+    )
+
+    assert isinstance(failed, HasherFailedError)
+    assert (failed.code, failed.algorithm) == ("hasher_failed", "broken")
+    assert str(failed) == f"Hashing with broken failed: {told}"
+    assert digests == hash_bytes(data, ALGORITHMS)
+    assert pool.lane_pids == pids
+    await all_slots_free(pool)
+
+
+def _works_only_here(method: str) -> Any:
+    """Make a class that passes the first try in this process, and fails by one method in a lane."""
+    return run_cell(f"""
+import os, sys
+
+def in_lane():
+    return os.getpid() != {os.getpid()}
+
+def trip():
+    if in_lane():
+        raise RuntimeError("tripped\\n  over it.")
+
+class Broken:
+    def __init__(self): pass
+    def update(self, data): pass
+    def digest(self): return b"1234"
+    {method}
+""")["Broken"]
+
+
+async def test_what_a_lane_cannot_import_is_told_with_what_to_do(
+    pool: LanePool, hash_object: HashObject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A module that is in this process alone; the lane goes on."""
+    module = ModuleType("nowhere_else")
+    exec(CRC32, module.__dict__)  # noqa: S102 -- a module without a file
+    monkeypatch.setitem(sys.modules, "nowhere_else", module)
+    register_algorithm("crc32", module.Crc32)
+    pids = pool.lane_pids
+
+    with pytest.raises(HasherFailedError) as caught:
+        await hash_object(pool, b"abc", ["crc32"])
+
+    assert str(caught.value) == (
+        "Hashing with crc32 failed: ImportError: a hashing lane can't load it "
+        "(ModuleNotFoundError: No module named 'nowhere_else'); install its module as a package."
+    )
+    assert await hash_object(pool, b"abc") == hash_bytes(b"abc", ALGORITHMS)
+    assert pool.lane_pids == pids
+
+
+async def test_a_slow_algorithm_is_no_hung_one(hash_object: HashObject) -> None:
+    """A lane may take as long as its algorithm's figure says, and more, before it counts as stuck."""
+    slow = """
+        import time, zlib
+
+        class Slow:
+            def __init__(self): self.value = 0
+            def update(self, data):
+                if len(data) == 4096: time.sleep(0.7)
+                self.value = zlib.crc32(data, self.value)
+            def digest(self): return self.value.to_bytes(4, "big")
+    """
+    register_algorithm("slow", run_cell(slow)["Slow"], seconds_per_gb=0.7 / 4096 * 1e9)
+    async with LanePool(lane_count=1, slot_count=8, slot_bytes=_SLOT, answer_seconds=0.2) as pool:
+        pids = pool.lane_pids
+
+        digests = await hash_object(pool, bytes(2 * _SLOT), ["slow"])
+
+        assert digests == {"slow": _crc32(bytes(2 * _SLOT))}
+        assert pool.lane_pids == pids

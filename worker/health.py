@@ -1,0 +1,60 @@
+"""A small HTTP server beside the work: is it alive, is it ready, and what Prometheus asks for."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from http import HTTPStatus
+
+from aiohttp import web
+from prometheus_client import CONTENT_TYPE_LATEST
+
+# For requests under way when it ends.
+_END_SECONDS = 1
+
+WhyNot = Callable[[], str | None]
+"""Gives one sentence if something is not well."""
+
+
+@asynccontextmanager
+async def serve_health(
+    host: str, port: int, *, why_not_live: WhyNot, why_not_ready: WhyNot, metrics: Callable[[], bytes]
+) -> AsyncIterator[int]:
+    """Serve /health/live, /health/ready and /metrics while the block runs; 503 means no.
+
+    Args:
+        host: Address to listen at.
+        port: As above; 0: any that is free.
+        why_not_live: Asked at each request to /health/live.
+        why_not_ready: As above, of /health/ready.
+        metrics: Gives /metrics, in Prometheus' text format.
+
+    Yields:
+        The port.
+
+    Raises:
+        OSError: It can't listen there.
+    """
+
+    def answer_of(why_not: WhyNot) -> Callable[[web.Request], Awaitable[web.Response]]:
+        async def answer(_: web.Request) -> web.Response:
+            reason = why_not()
+            status = HTTPStatus.OK if reason is None else HTTPStatus.SERVICE_UNAVAILABLE
+            body = {"is_well": True} if reason is None else {"is_well": False, "error": reason}
+            return web.json_response(body, status=status)
+
+        return answer
+
+    async def show_metrics(_: web.Request) -> web.Response:
+        return web.Response(body=metrics(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+    app = web.Application()
+    app.router.add_get("/health/live", answer_of(why_not_live))
+    app.router.add_get("/health/ready", answer_of(why_not_ready))
+    app.router.add_get("/metrics", show_metrics)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=_END_SECONDS)
+    await runner.setup()
+    try:
+        site = web.TCPSite(runner, host, port)
+        await site.start()
+        yield runner.addresses[0][1]
+    finally:
+        await runner.cleanup()

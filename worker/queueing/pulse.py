@@ -1,0 +1,124 @@
+"""Whether a worker still does its work: its event loop turns, and its consumer asks the broker for messages.
+
+Threads may hang while the process lives, and Docker restarts no container that is merely unhealthy. So a
+worker that has stopped ends itself: what it had in hand is taken over, and it is started again.
+"""
+
+import asyncio
+import os
+import threading
+from collections.abc import Callable
+from time import monotonic
+from typing import Any
+
+import structlog
+from celery import signals
+from redis import exceptions as redis_errors
+from redis.asyncio import Redis
+
+STOPPED_STATUS = 70
+"""Exit status of a worker that has stopped working (EX_SOFTWARE of sysexits.h)."""
+
+# The watchdog counts its looks, not the time: after the whole machine was asleep all others are late too.
+_LOOK_SECONDS = 5.0
+_MOST_LOOKS = 24
+_TURN_SECONDS = 2.0
+_ANSWER_SECONDS = 2.0
+# An idle worker has an answer from the broker each 0.25 s, a full one is asked each 2 s.
+_READY_SECONDS = 30.0
+
+_log = structlog.get_logger(__name__)
+
+
+class Pulse:
+    """What each part was last heard of; noted from any thread.
+
+    Args:
+        end: Ends the process at once, with a status.
+    """
+
+    def __init__(self, end: Callable[[int], Any] = os._exit) -> None:
+        self._end = end
+        self._broker_answers = False
+        self._polled = self._turned = False
+        self._polled_at: float | None = None
+        self._silent_looks = {"consumer": 0, "event loop": 0}
+        self._is_ending = False
+
+    def __repr__(self) -> str:
+        return f"<Pulse, silent looks: {self._silent_looks}>"
+
+    def note_poll(self) -> None:
+        """Take note that the consumer has heard from the broker, or that it has no place for a message."""
+        self._polled = True
+        self._polled_at = monotonic()
+
+    def note_turn(self, *, broker_answers: bool) -> None:
+        """Take note that the event loop turns, and whether the broker has just answered it."""
+        self._turned = True
+        self._broker_answers = broker_answers
+
+    async def turn(self, redis: Redis) -> None:
+        """Note for ever that the event loop turns; to be cancelled.
+
+        Args:
+            redis: The broker's, by a client that does not try again.
+        """
+        while True:
+            try:
+                async with asyncio.timeout(_ANSWER_SECONDS):
+                    await redis.ping()  # type: ignore[misc]  # redis types it for both its clients
+            except (redis_errors.RedisError, OSError):
+                self.note_turn(broker_answers=False)
+            else:
+                self.note_turn(broker_answers=True)
+            await asyncio.sleep(_TURN_SECONDS)
+
+    def end_soon(self, **_: Any) -> None:
+        """Expect nothing more: the worker was told to end."""
+        self._is_ending = True
+
+    @property
+    def silent_seconds(self) -> float:
+        """For how long the consumer has heard nothing from the broker; without end before the first time."""
+        return float("inf") if self._polled_at is None else monotonic() - self._polled_at
+
+    def why_not_live(self) -> str | None:
+        """Say what has stopped, as a sentence, if something has."""
+        stopped = [part for part, looks in self._silent_looks.items() if looks > _MOST_LOOKS]
+        return f"The worker's {stopped[0]} has stopped." if stopped else None
+
+    def why_not_ready(self) -> str | None:
+        """Say why no message is taken now, as a sentence, if none is."""
+        if self._is_ending:
+            return "The worker is about to end."
+        if not self._broker_answers:
+            return "The broker does not answer."
+        if self.silent_seconds > _READY_SECONDS:
+            return "The worker has not asked for messages lately."
+        return self.why_not_live()
+
+    def watch(self) -> None:
+        """Look again and again, in a thread of its own, and end the process when something has stopped."""
+        signals.worker_shutting_down.connect(self.end_soon, weak=False)
+        threading.Thread(target=self._watch, name="watchdog", daemon=True).start()
+
+    def look(self) -> None:
+        """Look once; see `watch`."""
+        if self._is_ending:
+            return
+        # A consumer whose broker is away has nothing to hear.
+        heard = {"consumer": self._polled or not self._broker_answers, "event loop": self._turned}
+        self._polled = self._turned = False
+        for part, is_heard in heard.items():
+            self._silent_looks[part] = 0 if is_heard else self._silent_looks[part] + 1
+        reason = self.why_not_live()
+        if reason is not None:
+            _log.critical("The worker has stopped working and ends, to be started again", reason=reason)
+            self._end(STOPPED_STATUS)
+
+    def _watch(self) -> None:
+        wait = threading.Event().wait
+        while not self._is_ending:
+            wait(_LOOK_SECONDS)
+            self.look()
