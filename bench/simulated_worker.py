@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from worker.bootstrap import run_worker
+from worker.bootstrap.service import run_worker
 from worker.jobs.file_run import FileRun, HashedFile
 from worker.libsafe.client import PlatformClient
 from worker.libsafe.models import FileRecord

@@ -11,14 +11,9 @@ import aiohttp
 import redis.asyncio
 import redis.exceptions
 
-from worker.bootstrap import (
-    ConfiguredPlatforms,
-    ConfiguredStores,
-    check_algorithms,
-    make_routes,
-    store_access,
-    store_limits,
-)
+from worker.bootstrap.platforms import ConfiguredPlatforms, make_routes
+from worker.bootstrap.runner import check_algorithms
+from worker.bootstrap.stores import ConfiguredStores, store_access, store_limits
 from worker.hashing.algorithms import ALGORITHMS, Algorithm
 from worker.hashing.errors import BadAlgorithmError, HashingError
 from worker.hashing.lanes import LanePool

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from worker.bootstrap import ConfiguredStores, run_worker
+from worker.bootstrap.service import run_worker
+from worker.bootstrap.stores import ConfiguredStores
 from worker.jobs.errors import FileNotHashedError
 from worker.libsafe.models import Storage
 from worker.settings import Settings, SettingsError

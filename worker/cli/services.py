@@ -32,7 +32,7 @@ def run(context: typer.Context) -> None:
     """
     loaded = load_settings()
     configure_logging(loaded.log.level, loaded.log.format)
-    from worker.bootstrap import run_worker
+    from worker.bootstrap.service import run_worker
     from worker.hashing.errors import HashingError
 
     try:
@@ -81,7 +81,7 @@ def flower(context: typer.Context) -> None:
 
     Whoever may look may also end tasks; --read_only=True forbids it.
     """
-    from worker.bootstrap import run_flower
+    from worker.bootstrap.service import run_flower
 
     loaded = load_settings()
     configure_logging(loaded.log.level, loaded.log.format)

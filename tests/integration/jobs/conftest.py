@@ -11,7 +11,7 @@ import pytest
 import pytest_asyncio
 from redis.asyncio import Redis
 
-from worker.bootstrap import open_deliveries
+from worker.bootstrap.runner import open_deliveries
 from worker.jobs.stopping import Stop
 from worker.local.platform import LocalPlatform
 from worker.local.worker_config import worker_toml

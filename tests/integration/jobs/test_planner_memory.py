@@ -9,7 +9,7 @@ import pytest_asyncio
 from aiohttp import web
 from redis.asyncio import Redis
 
-from worker.bootstrap import open_deliveries
+from worker.bootstrap.runner import open_deliveries
 from worker.jobs.batches import PLANNING
 from worker.jobs.ledger import Ledger, jobs_named
 from worker.jobs.stopping import Stop

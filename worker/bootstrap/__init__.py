@@ -1,0 +1,1 @@
+"""The one place that knows every class: it puts a worker together from the settings."""
