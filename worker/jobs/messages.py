@@ -49,11 +49,16 @@ def summary_message(
     if not_hashed:
         parts.append(f"{_counted(sum(not_hashed.values()), 'file')} not hashed: {_by_code(not_hashed)}")
     if passed_over:
-        parts.append(f"{_counted(sum(passed_over.values()), 'file')} passed over: {_by_code(passed_over)}")
+        parts.append(passed_over_message(passed_over).removesuffix("."))
     if broken_batches:
         what = "1 batch was" if broken_batches == 1 else f"{broken_batches} batches were"
         parts.append(f"{what} broken off")
     return "; ".join(parts) + "."
+
+
+def passed_over_message(counts: Mapping[str, int]) -> str:
+    """Say how many files nobody wants hashed, by the code of the reason."""
+    return f"{_counted(sum(counts.values()), 'file')} passed over: {_by_code(counts)}."
 
 
 def progress_message(

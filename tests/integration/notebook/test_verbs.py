@@ -1,0 +1,106 @@
+"""The verbs that name no request: files, containers, jobs."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from worker.libsafe.errors import NotFoundError
+from worker.notebook import Container, Driver, File, Job, NotebookError, Request, Util, driver
+from worker.notebook.local_platform import RunningPlatform
+
+
+@pytest.fixture
+def request_made(platform: RunningPlatform) -> Iterator[Request]:
+    """Make a request, so that verbs know where to go."""
+    with Request(None, platform.payload()) as made:
+        yield made
+
+
+def test_metadata_is_a_list_a_dictionary_or_none(
+    platform: RunningPlatform, request_made: Request, on_platform: Any
+) -> None:
+    """A file without metadata has none."""
+    first, second, _ = platform.file_ids
+    for iecode, value in (("c_title", "One"), ("c_author", "A"), ("c_author", "B")):
+        on_platform(lambda platform, i=iecode, v=value: platform.store.add_metadata(first, i, v))
+
+    items = File.get_metadata(first, True)  # noqa: FBT003 - as the platform's users call it
+    flat = File.get_metadata(first, as_list=False)
+
+    assert items is not None
+    assert [(item.iecode, item.value) for item in items] == [
+        ("c_title", "One"),
+        ("c_author", "A"),
+        ("c_author", "B"),
+    ]
+    assert flat == {"c_title": "One", "c_author": ["A", "B"]}
+    assert Util.format_json_item(items) == Util.format_json_item(flat)
+    assert File.get_metadata(second) is None
+    assert File.get_metadata(second, as_list=False) is None
+
+
+def test_a_hash_is_stored(platform: RunningPlatform, request_made: Request) -> None:
+    """In lower case, and told to be."""
+    file_id = platform.file_ids[0]
+
+    is_stored = File.set_hash(file_id, "md5", "900150983CD24FB0D6963F7D28E17F72")
+
+    assert is_stored
+    assert File.get_hashes(file_id) == {"md5": "900150983cd24fb0d6963f7d28e17f72"}
+
+
+def test_a_hash_that_the_platform_has_no_name_for_becomes_a_message(
+    platform: RunningPlatform, request_made: Request, texts: Callable[[str], list[str]]
+) -> None:
+    """Under the label of an algorithm that we know, or its name in capitals."""
+    file_id = platform.file_ids[1]
+
+    stored = [File.set_hash(file_id, name, "0A") for name in ("tlsh", "ssdeep")]
+
+    assert stored == [False, False]
+    assert texts(request_made.job_id) == [
+        "File hash calculated: TLSH   - 0a",
+        "File hash calculated: SSDEEP - 0a",
+    ]
+    assert File.get_hashes(file_id) == {}
+
+
+@pytest.mark.parametrize("digest", ["", "xyz", "abc"])
+def test_what_is_no_digest_is_not_stored(
+    platform: RunningPlatform, request_made: Request, digest: str
+) -> None:
+    """Hexadecimal digits, two a byte."""
+    with pytest.raises(NotebookError, match=r"The md5 hash of file \d+ has to be hexadecimal digits\."):
+        File.set_hash(platform.file_ids[0], "md5", digest)
+
+
+def test_records_are_fetched_by_id(platform: RunningPlatform, request_made: Request) -> None:
+    """A file, its container, a job and its messages; what is not there is told."""
+    request_made.log("Hello")
+
+    file = File.get(platform.file_ids[0])
+    container = Container.get(file.container_id)
+    job = Job.get(request_made.job_id)
+    messages = Job.get_messages(job.id)
+
+    assert (file.fullpath, container.name, job.status) == ("/a.txt", "Local files", "RUNNING")
+    assert [message.message for message in messages] == ["Hello"]
+    with pytest.raises(NotFoundError, match="999"):
+        File.get("999")
+
+
+def test_verbs_need_a_request_before_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They do not say which platform they mean."""
+    monkeypatch.setattr(driver, "_last", None)
+
+    with pytest.raises(NotebookError, match="make a Request of a payload first"):
+        File.get("1")
+
+
+def test_a_driver_runs_whatever_its_client_can(platform: RunningPlatform, request_made: Request) -> None:
+    """In the event loop behind the notebook."""
+    made = request_made.driver
+
+    assert made is Driver.last()
+    assert made.ask(made.client.job(request_made.job_id)).status == "RUNNING"

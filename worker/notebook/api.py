@@ -1,0 +1,147 @@
+"""What the platform has, by id, for plain functions. They go to the platform of the last request made."""
+
+from enum import StrEnum
+from typing import Any, Literal, overload
+
+from worker.hashing.errors import HashingError
+from worker.hashing.registry import resolve
+from worker.jobs import messages
+from worker.libsafe import models
+from worker.libsafe.json_text import flattened, format_json_item
+from worker.libsafe.reports import HashReport, MessageReport
+from worker.notebook.driver import Driver
+from worker.notebook.errors import NotebookError
+
+
+class File:
+    """The platform's files."""
+
+    @staticmethod
+    def get(file_id: str) -> models.FileRecord:
+        """Fetch a file's record."""
+        driver = Driver.last()
+        return driver.ask(driver.client.file(file_id))
+
+    @overload
+    @staticmethod
+    def get_metadata(file_id: str, as_list: Literal[True] = ...) -> list[models.MetadataItem] | None: ...
+
+    @overload
+    @staticmethod
+    def get_metadata(file_id: str, as_list: Literal[False]) -> dict[str, Any] | None: ...
+
+    @staticmethod
+    def get_metadata(
+        file_id: str,
+        as_list: bool = True,  # noqa: FBT001, FBT002 - as the platform's library has it
+    ) -> list[models.MetadataItem] | dict[str, Any] | None:
+        """Fetch a file's metadata.
+
+        Args:
+            file_id: The file.
+            as_list: True: the items, each with `iecode` and `value`. False: a dictionary from iecode to
+                value, or to a list of values where an iecode comes several times.
+
+        Returns:
+            The metadata; None if it has none, or if there is no such file.
+        """
+        driver = Driver.last()
+        items = driver.ask(driver.client.metadata(file_id))
+        if items is None:
+            return None
+        return list(items) if as_list else flattened(items)
+
+    @staticmethod
+    def get_hashes(file_id: str) -> dict[str, str]:
+        """Fetch the hashes that the platform keeps of a file, by its names of the algorithms."""
+        driver = Driver.last()
+        return {stored.algorithm: stored.hex_digest for stored in driver.ask(driver.client.hashes(file_id))}
+
+    @staticmethod
+    def set_hash(file_id: str, algorithm: str, hex_digest: str) -> bool:
+        """Store a hash of a file.
+
+        Args:
+            file_id: The file.
+            algorithm: Our name of it, or any other name in the settings' `api.hash_names`.
+            hex_digest: In hexadecimal digits.
+
+        Returns:
+            Whether it is stored; where the platform has no name for the algorithm, a message of the job tells
+            it instead.
+
+        Raises:
+            NotebookError: The digest is none.
+        """
+        digest = _bytes_of(file_id, algorithm, hex_digest)
+        driver = Driver.last()
+        is_stored = driver.connections.platforms.policy().hash_name(algorithm) is not None
+        if is_stored:
+            driver.ask(driver.job.put(HashReport(file_id, algorithm, digest.hex())))
+        else:
+            text = messages.digest_message(_label(algorithm), digest.hex())
+            driver.ask(driver.job.put(MessageReport(text, file_id=file_id)))
+        return is_stored
+
+
+class Container:
+    """The platform's data containers."""
+
+    @staticmethod
+    def get(container_id: str) -> models.Container:
+        """Fetch a container: its name, and which storage has its objects."""
+        driver = Driver.last()
+        return driver.ask(driver.client.container(container_id))
+
+
+class Job:
+    """The platform's jobs."""
+
+    @staticmethod
+    def get(job_id: str) -> models.Job:
+        """Fetch a job with its status."""
+        driver = Driver.last()
+        return driver.ask(driver.client.job(job_id))
+
+    @staticmethod
+    def get_messages(job_id: str) -> list[models.JobMessage]:
+        """Fetch a job's messages, the oldest first."""
+        driver = Driver.last()
+        return list(driver.ask(driver.client.messages(job_id)))
+
+
+class JobMessageType(StrEnum):
+    """How grave a message is; what the platform has no type for goes as INFO, with its name in the text."""
+
+    INFO = "INFO"
+    WARNING = "WARNING"
+    ERROR = "ERROR"
+
+
+class JobMessage:
+    """The messages of jobs; `Request.log` writes them and `Job.get_messages` reads them."""
+
+    JobMessageType = JobMessageType
+
+
+class Util:
+    """What is of use with all of them."""
+
+    format_json_item = staticmethod(format_json_item)
+
+
+def _bytes_of(file_id: str, algorithm: str, hex_digest: str) -> bytes:
+    try:
+        digest = bytes.fromhex(hex_digest)
+    except ValueError:
+        digest = b""
+    if not digest:
+        raise NotebookError(f"The {algorithm} hash of file {file_id} has to be hexadecimal digits.")
+    return digest
+
+
+def _label(algorithm: str) -> str:
+    try:
+        return resolve([algorithm])[0].label
+    except HashingError:
+        return algorithm.upper()

@@ -1,0 +1,75 @@
+"""The event loop behind a notebook, in a thread of its own, so that cells may call plain functions.
+
+It is begun when it is first needed, also where an event loop runs already, as in Jupyter; it ends with the
+program.
+"""
+
+import threading
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Future
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from typing import Any, TypeVar
+
+from worker.notebook.errors import OUR_ERRORS
+from worker.queueing.loop_thread import LoopThread
+
+T = TypeVar("T")
+Stack = AsyncExitStack[bool | None]
+
+
+class Background:
+    """The one event loop, and what is open in it until the program's end."""
+
+    def __init__(self) -> None:
+        self._beginning = threading.Lock()
+        self._loop: LoopThread[Stack] | None = None
+        self._before_the_end: list[Callable[[], None]] = []
+
+    def __repr__(self) -> str:
+        return f"<Background {'idle' if self._loop is None else 'running'}>"
+
+    def start(self, work: Coroutine[Any, Any, T]) -> Future[T]:
+        """Begin a coroutine and give its end, which can be cancelled."""
+        return self._running().start(work)
+
+    def wait(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine to its end; an interrupt cancels it."""
+        coming = self.start(work)
+        try:
+            return coming.result()
+        except OUR_ERRORS as error:
+            # Its text says it all; where in the loop it came from is no news to who reads a cell.
+            raise error.with_traceback(None) from None
+        except BaseException:
+            coming.cancel()
+            raise
+
+    def open(self, resource: AbstractAsyncContextManager[T]) -> T:
+        """Open a resource and keep it until the program's end, when the last one is closed first."""
+        return self.wait(self._running().resource.enter_async_context(resource))
+
+    def before_the_end(self, do: Callable[[], None]) -> None:
+        """Have something done at the program's end, while the loop still runs."""
+        self._before_the_end.append(do)
+
+    def _running(self) -> LoopThread[Stack]:
+        with self._beginning:
+            if self._loop is None:
+                self._loop = LoopThread(Stack, name="notebook").__enter__()  # _end leaves it
+                # Not the module atexit: its functions come after the wait for all threads, ours among them,
+                # and when no thread can be begun any more, which asking for a host's address needs.
+                # concurrent.futures does the same.
+                threading._register_atexit(self._end)  # type: ignore[attr-defined]  # noqa: SLF001 - as above
+            return self._loop
+
+    def _end(self) -> None:
+        assert self._loop is not None
+        try:
+            for do in self._before_the_end:
+                do()
+        finally:
+            self._loop.__exit__(None, None, None)
+
+
+background = Background()
+"""The one of this program."""

@@ -1,0 +1,63 @@
+"""The way to a platform for plain functions, and the one that verbs without a request use."""
+
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+from worker.libsafe.errors import JobAddress
+from worker.notebook.background import background
+from worker.notebook.connections import connections
+from worker.notebook.errors import NotebookError
+from worker.notebook.job import NotebookJob
+
+T = TypeVar("T")
+
+_last: "Driver | None" = None
+
+
+class Driver:
+    """The platform of one payload, under its user's key.
+
+    Args:
+        address: Where the job is reported to, and with which key.
+
+    Attributes:
+        connections: What it shares with other requests.
+        client: The jobs API, to be used in the event loop.
+        job: The payload's.
+
+    Raises:
+        HostNotAllowedError: The settings do not name the platform's host; no key is sent there.
+        SettingsError: The settings can't be used.
+    """
+
+    def __init__(self, address: JobAddress) -> None:
+        self.connections = connections()
+        platforms = self.connections.platforms
+        self.client = platforms.client(address)
+        settings = self.connections.settings.worker
+        self.job = NotebookJob(
+            self.client, address, platforms.policy, offline_is_error=settings.offline_is_error
+        )
+
+    def __repr__(self) -> str:
+        return f"<Driver of {self.client!r}>"
+
+    def ask(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine, such as a call of the client, in the event loop and wait for its end."""
+        return background.wait(work)
+
+    def make_last(self) -> None:
+        """Let verbs without a request go to this platform from now on."""
+        global _last  # noqa: PLW0603 - the verbs of the platform's library name none
+        _last = self
+
+    @staticmethod
+    def last() -> "Driver":
+        """Give that of the request that was made last in this program.
+
+        Raises:
+            NotebookError: None was made.
+        """
+        if _last is None:
+            raise NotebookError("No platform is known yet: make a Request of a payload first.")
+        return _last
