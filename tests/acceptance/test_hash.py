@@ -1,8 +1,6 @@
-"""`hash-worker hash`: digests of local files, standard input and S3 objects, judged by coreutils."""
+"""`hash-worker hash`: digests of local files and standard input, judged by coreutils; and how it ends."""
 
-import asyncio
 import hashlib
-import json
 import os
 import signal
 import subprocess
@@ -14,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from worker.local.platform import LocalPlatform
+from tests.support.toy_queue import until
 
 CONTENT = bytes(range(251)) * 1000
 
@@ -27,14 +25,20 @@ def small_slots() -> dict[str, str]:
 
 @pytest.mark.parametrize("size_bytes", [0, 1, 65535, 65536, 65537, 2 * 65536, 2 * 65536 + 1, len(CONTENT)])
 def test_one_algorithm_gives_the_line_that_coreutils_gives(
-    hash_worker: Any, tmp_path: Path, small_slots: dict[str, str], size_bytes: int
+    tmp_path: Path, small_slots: dict[str, str], size_bytes: int
 ) -> None:
-    """`sha256sum -c` takes the list; every size around slots and their ring is right."""
+    """From a pipe and as a file; every size around slots and their ring is right."""
     (tmp_path / "file.bin").write_bytes(CONTENT[:size_bytes])
+    theirs = subprocess.check_output(["sha256sum", "file.bin", "-"], cwd=tmp_path, input=CONTENT[:size_bytes])
 
-    done = hash_worker("hash", "--algorithms", "sha256", "file.bin", env=small_slots)
+    ours = subprocess.check_output(
+        [sys.executable, "-m", "worker", "hash", "--algorithms", "sha256", "file.bin", "-"],
+        cwd=tmp_path,
+        env=small_slots,
+        input=CONTENT[:size_bytes],
+    )
 
-    assert done.stdout == subprocess.check_output(["sha256sum", "file.bin"], cwd=tmp_path, text=True)
+    assert ours == theirs
 
 
 def test_several_algorithms_give_a_tagged_line_each(hash_worker: Any, tmp_path: Path) -> None:
@@ -68,25 +72,9 @@ def test_a_target_that_fails_is_told_and_the_others_go_on(hash_worker: Any, tmp_
     assert done.stdout == "900150983cd24fb0d6963f7d28e17f72  file.bin\n"
     assert done.stderr.splitlines() == [
         "hash-worker: nowhere: No such file or directory.",
-        "hash-worker: folder: Is a directory.",
+        "hash-worker: folder: It is a folder; --recursive hashes the files in it.",
         "hash-worker: s3://b/key: the settings hold no S3 credentials for bucket b; add them there.",
     ]
-
-
-async def test_an_object_on_s3_is_hashed_with_the_credentials_of_its_bucket(
-    hash_worker: Any, platform: LocalPlatform, environment: dict[str, str], tmp_path: Path
-) -> None:
-    """`s3://bucket/key` with an odd key, and one that is not there."""
-    (tmp_path / "an object #1.bin").write_bytes(CONTENT)
-    await platform.add_path(tmp_path / "an object #1.bin")
-    targets = ["s3://archive/an object #1.bin", "s3://archive/nothing"]
-
-    done = await asyncio.to_thread(hash_worker, "hash", "--json", *targets, env=environment)
-
-    found, missing = json.loads(done.stdout)
-    assert done.returncode == 1
-    assert found["hashes"]["sha256"] == hashlib.sha256(CONTENT).hexdigest()
-    assert missing["error"].startswith("There is no object s3://archive/nothing")
 
 
 @pytest.fixture
@@ -135,3 +123,20 @@ def test_sigterm_ends_what_a_shell_has_started_in_the_background(
     process.wait(timeout=20)
 
     assert process.returncode == 130
+
+
+def test_ctrl_c_leaves_no_list_behind(tmp_path: Path) -> None:
+    """A list is there whole, or not at all; the sentence says so."""
+    command = [sys.executable, "-m", "worker", "hash", "--output-dir", "lists", "-"]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, cwd=tmp_path, stdin=pipe, stderr=pipe, text=True) as process:
+        # Its lanes: by then it is waiting for standard input.
+        until(Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text)
+        process.send_signal(signal.SIGINT)
+        process.wait(timeout=20)
+        assert process.stderr is not None
+        told = process.stderr.read()
+
+    assert process.returncode == 130
+    assert told == "hash-worker: Stopped; no list was written, and nothing is left running.\n"
+    assert not list((tmp_path / "lists").iterdir())

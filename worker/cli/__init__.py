@@ -9,7 +9,8 @@ from typing import Annotated
 import typer
 
 from worker import __version__
-from worker.cli import dead, jobs, on_this_machine, services
+from worker.cli import algorithms, dead, jobs, on_this_machine, services
+from worker.cli import hash as hashing
 from worker.observability import configure_logging
 
 app = typer.Typer(
@@ -20,7 +21,7 @@ app = typer.Typer(
     # They print local variables, and so keys.
     pretty_exceptions_enable=False,
 )
-for group in (on_this_machine, services, jobs):
+for group in (hashing, on_this_machine, algorithms, services, jobs):
     app.add_typer(group.commands)
 app.add_typer(dead.commands, name="dead", rich_help_panel="What was given up")
 

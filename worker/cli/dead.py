@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from worker.queueing.dead_letters import DeadLetters
 
 LetterIds = Annotated[
-    list[str] | None, typer.Argument(metavar="[ID]…", help="Ids, as `hash-worker dead` lists.")
+    list[str] | None, typer.Argument(metavar="ID", help="Ids, as `hash-worker dead` lists.")
 ]
 EveryLetter = Annotated[bool, typer.Option("--all", help="Every dead letter.")]
 
@@ -23,7 +23,16 @@ commands = typer.Typer()
 
 @commands.callback(invoke_without_command=True)
 def dead(context: typer.Context, as_json: Json = False) -> None:
-    """List the dead letters: messages that could not be run, and jobs that were given up; or see below."""
+    """List the dead letters: messages that could not be run, and jobs that were given up; or see below.
+
+    They are kept until somebody decides what is to become of them:
+
+        hash-worker dead
+        hash-worker dead requeue 3
+        hash-worker dead drop --all
+
+    Each is told with its id, time, job and reason; never with a key.
+    """
     if context.invoked_subcommand:
         return
     with _dead_letters() as box:
@@ -41,14 +50,29 @@ def dead(context: typer.Context, as_json: Json = False) -> None:
 
 @commands.command()
 def requeue(ids: LetterIds = None, every: EveryLetter = False) -> None:
-    """Put dead letters back on the queue; a job's attempts are forgotten. Exit status 1: one is not."""
+    """Put dead letters back on the queue; a job's attempts are forgotten.
+
+    That helps when the reason is gone:
+
+        hash-worker dead requeue 3 4
+        hash-worker dead requeue --all
+
+    Exit status 1: one of them is not on the queue.
+    """
     with _dead_letters() as box:
         _each_letter(box, ids, every, box.requeue, "is back on the queue")
 
 
 @commands.command()
 def drop(ids: LetterIds = None, every: EveryLetter = False) -> None:
-    """Drop dead letters for good. Exit status 1: one is gone already."""
+    """Drop dead letters for good.
+
+    What they asked for is not done:
+
+        hash-worker dead drop 3
+
+    Exit status 1: one is gone already.
+    """
     with _dead_letters() as box:
         _each_letter(box, ids, every, box.drop, "is dropped")
 

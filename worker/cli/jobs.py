@@ -108,6 +108,11 @@ def status(
 def cancel(job_id: JobId, platform: Platform = "") -> None:
     """End a job: what runs stops within seconds, nothing more is begun, its platform is told FAILED.
 
+    Where several platforms have a job of this id, one is named:
+
+        hash-worker cancel 299
+        hash-worker cancel 299 --platform https://go.example.org
+
     Exit status 0: it ends soon; 1: it had ended already, or waits for its dead letter to be seen to; 2: no
     such job, or several platforms have one.
     """

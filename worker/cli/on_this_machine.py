@@ -1,4 +1,4 @@
-"""Commands that need nothing else: `demo`, `hash` and `local`."""
+"""Commands that need nothing else: `demo`, `local` and `try`."""
 
 import json
 import tempfile
@@ -16,15 +16,11 @@ from worker.cli.terminal import (
     leave,
     load_settings,
     out,
-    resolved,
     run_to_end,
-    say_wrong,
 )
-from worker.observability import configure_logging
 
 if TYPE_CHECKING:
     from worker.local.demo import DemoResult
-    from worker.targets import Hashed
 
 _PANEL = "On this machine"
 
@@ -34,15 +30,19 @@ commands = typer.Typer()
 @commands.command(rich_help_panel=_PANEL)
 def demo(
     paths: Annotated[
-        list[Path] | None, typer.Argument(metavar="[PATH]…", help="Files and folders; a sample if none.")
+        list[Path] | None, typer.Argument(metavar="PATH", help="Files and folders; a sample if none.")
     ] = None,
     algorithms: Algorithms = "",
     as_json: Json = False,
 ) -> None:
     """Run the main job on this machine: broker, S3, platform, one real worker; print the digests.
 
-    Nothing has to be installed or set, and nothing is left running. The exit status is 0 only if the job
-    ended COMPLETED.
+    Nothing has to be installed or set, and nothing is left running:
+
+        hash-worker demo
+        hash-worker demo ~/pictures --algorithms sha512,blake3 --json
+
+    The exit status is 0 only if the job ended COMPLETED.
     """
     from worker.local import demo_view
     from worker.local.demo import run_demo
@@ -67,55 +67,75 @@ def demo(
     raise typer.Exit(0 if result.completed else FAILED)
 
 
-@commands.command("hash", rich_help_panel=_PANEL)
-def hash_(
-    targets: Annotated[
-        list[str], typer.Argument(metavar="TARGET…", help="A path, - for standard input, or s3://bucket/key.")
-    ],
-    algorithms: Algorithms = "",
-    as_json: Json = False,
-) -> None:
-    """Print digests, calculated as a job does it but without queue and platform.
-
-    One line for each: `<hex>  <name>` as coreutils write it, or with several algorithms
-    `MD5 (<name>) = <hex>`. S3 credentials come from the settings: the storage with that bucket, or default.
-    """
-    from worker.targets import hash_targets
-
-    loaded = load_settings()
-    configure_logging("WARNING", loaded.log.format)
-    named = algorithm_names(algorithms) or loaded.hashing.algorithms
-    chosen = resolved(named, "Wrong settings: hashing.algorithms: ")
-
-    async def print_all() -> "list[Hashed]":
-        results = []
-        async for hashed in hash_targets(loaded, targets, chosen):
-            results.append(hashed)
-            if hashed.error:
-                say_wrong(hashed.error)
-            for algorithm in chosen if hashed.digests and not as_json else ():
-                digest = hashed.digests[algorithm.name]
-                bsd = f"{algorithm.label} ({hashed.target}) = {digest}"
-                typer.echo(bsd if len(chosen) > 1 else f"{digest}  {hashed.target}")
-        return results
-
-    results = run_to_end(print_all())
-    if as_json:
-        typer.echo(json.dumps([hashed.as_json() for hashed in results], ensure_ascii=False))
-    raise typer.Exit(FAILED if any(hashed.error for hashed in results) else 0)
-
-
 @commands.command(rich_help_panel=_PANEL)
 def local(
     paths: Annotated[
-        list[Path] | None, typer.Argument(metavar="[PATH]…", help="Files and folders to put on the platform.")
+        list[Path] | None,
+        typer.Argument(metavar="PATH", help="Files and folders to put on the platform; a sample if none."),
+    ] = None,
+    host: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="For other machines, which know this one by that name: the jobs API at port 8000, S3 at "
+            "9000, no broker.",
+        ),
+    ] = None,
+    directory: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            envvar="LOCAL_DIRECTORY",
+            help="A new folder for all that it keeps; without one it leaves nothing.",
+        ),
     ] = None,
 ) -> None:
     """Run the platform on this machine, in the foreground: jobs API, S3 and broker, until Ctrl-C.
 
-    It prints where everything is, and how to run a worker and a job against it.
+    It prints where everything is, and how to run a worker and a job against it:
+
+        hash-worker local
+        hash-worker local ~/pictures
+
+    At its end everything that was put there is gone.
     """
     from worker.local.foreground import run_in_foreground
 
     with tempfile.TemporaryDirectory(prefix="hash-worker-") as folder:
-        run_to_end(run_in_foreground(Path(folder), paths or (), typer.echo))
+        run_to_end(run_in_foreground(directory or Path(folder), paths or (), typer.echo, host=host))
+
+
+@commands.command("try", rich_help_panel=_PANEL)
+def try_(
+    directory: Annotated[
+        Path,
+        typer.Option(metavar="DIR", envvar="LOCAL_DIRECTORY", help="The folder of `hash-worker local`."),
+    ],
+    gateway: Annotated[
+        str, typer.Option(metavar="URL", envvar="LOCAL_GATEWAY", help="Where to hand the job in.")
+    ] = "http://127.0.0.1:8080",
+    algorithms: Algorithms = "",
+    as_json: Json = False,
+) -> None:
+    """Run a job over all files of the platform that `hash-worker local` runs; print the digests.
+
+    It is handed in at the gateway, with gateway.token of the settings, and any worker may do it:
+
+        hash-worker try --directory /var/lib/platform --algorithms sha256,blake3
+
+    The exit status is 0 only if it ended COMPLETED.
+    """
+    from worker.local import demo_view
+    from worker.local.trial import run_trial
+
+    loaded = load_settings()
+    names = algorithm_names(algorithms)
+    token = loaded.gateway.token.get_secret_value() if loaded.gateway.token else None
+    with demo_view.progress(err) as show:
+        trial = run_trial(directory, gateway, token, names, show)
+        result = run_to_end(trial, when_stopped="Stopped looking; the job goes on.")
+    if as_json:
+        typer.echo(json.dumps(result.as_json(), ensure_ascii=False))
+    else:
+        demo_view.show_result(out, result)
+    raise typer.Exit(0 if result.completed else FAILED)

@@ -100,6 +100,11 @@ def check(
 ) -> None:
     """Tell whether all that a worker needs is there and right: one line each, status 1 if one is wrong.
 
+    To be run with the very settings that the worker has; a payload has more of them tried:
+
+        hash-worker check
+        hash-worker check --payload payload.json
+
     What could not be asked is `unknown`; its line tells how to have it asked.
     """
     from worker.check import check as findings_of

@@ -3,15 +3,46 @@
 import asyncio
 import os
 import stat
-from collections.abc import Sequence
-from typing import BinaryIO
+from collections.abc import Callable, Sequence
+from typing import BinaryIO, TypeVar
 
 from worker.hashing.algorithms import Algorithm
 from worker.hashing.lanes import LanePool
 from worker.jobs.errors import FileNotHashedError
 
+SMALL_BYTES = 1024 * 1024
+"""Up to here a file is hashed without lanes: starting them takes 0.1 s, hashing it a few ms."""
+_PIECE_BYTES = 256 * 1024
 
-async def hash_stream(stream: BinaryIO, lanes: LanePool, algorithms: Sequence[Algorithm]) -> dict[str, bytes]:
+ResultT = TypeVar("ResultT")
+
+
+async def hash_small_file(stream: BinaryIO, algorithms: Sequence[Algorithm]) -> dict[str, bytes]:
+    """Hash a regular file from where it stands to its end in a thread of this process.
+
+    However often it is cancelled, it does not end before the thread, which goes on reading the file.
+
+    Args:
+        stream: Open; best a file of no more than SMALL_BYTES, a larger one is right too.
+        algorithms: What to calculate. Those that are built in: an added one may take its process with it, and
+            belongs into a lane.
+
+    Returns:
+        Digest by algorithm name.
+
+    Raises:
+        FileNotHashedError: It was changed while it was read.
+        OSError: It can't be read.
+    """
+    return await _in_thread(_hash_here, stream, algorithms)
+
+
+async def hash_stream(
+    stream: BinaryIO,
+    lanes: LanePool,
+    algorithms: Sequence[Algorithm],
+    on_bytes: Callable[[int], None] = lambda _: None,
+) -> dict[str, bytes]:
     """Hash what a stream gives until its end, with all algorithms in one read.
 
     Args:
@@ -19,6 +50,7 @@ async def hash_stream(stream: BinaryIO, lanes: LanePool, algorithms: Sequence[Al
             hashed from where it stands; a pipe, a socket or a terminal is waited for, which can be cancelled.
         lanes: The hashing processes and their slots.
         algorithms: What to calculate.
+        on_bytes: Is told how many bytes were read, slot by slot.
 
     Returns:
         Digest by algorithm name; those of nothing where nothing came.
@@ -42,12 +74,28 @@ async def hash_stream(stream: BinaryIO, lanes: LanePool, algorithms: Sequence[Al
             if not length:
                 break
             session.feed(slot, length)
-        after = os.fstat(stream.fileno())
-        # Only a file stands still: what flows through a pipe changes its times too.
-        is_file = stat.S_ISREG(before.st_mode)
-        if is_file and (before.st_mtime_ns, before.st_size) != (after.st_mtime_ns, after.st_size):
-            raise FileNotHashedError("changed_while_reading", "it was changed while it was read; try again.")
+            on_bytes(length)
+        _check_unchanged(stream, before)
         return await session.digests()
+
+
+def _check_unchanged(stream: BinaryIO, before: os.stat_result) -> None:
+    after = os.fstat(stream.fileno())
+    # Only a file stands still: what flows through a pipe changes its times too.
+    is_file = stat.S_ISREG(before.st_mode)
+    if is_file and (before.st_mtime_ns, before.st_size) != (after.st_mtime_ns, after.st_size):
+        raise FileNotHashedError("changed_while_reading", "it was changed while it was read; try again.")
+
+
+def _hash_here(stream: BinaryIO, algorithms: Sequence[Algorithm]) -> dict[str, bytes]:
+    before = os.fstat(stream.fileno())
+    hashers = {algorithm.name: algorithm.new() for algorithm in algorithms}
+    piece = memoryview(bytearray(_PIECE_BYTES))
+    while count := _read_into(stream, piece):
+        for hasher in hashers.values():
+            hasher.update(piece[:count])
+    _check_unchanged(stream, before)
+    return {name: hasher.digest() for name, hasher in hashers.items()}
 
 
 def _may_keep_us_waiting(stream: BinaryIO, mode: int) -> bool:
@@ -79,21 +127,27 @@ async def _until_readable(descriptor: int) -> None:
 
 
 async def _fill_in_thread(stream: BinaryIO, view: memoryview) -> int:
-    """Fill the view as far as the file goes, in a thread, since a disk may be slow.
+    """Fill the view as far as the file goes, in a thread, since a disk may be slow."""
+    return await _in_thread(_read_all_into, stream, view)
 
-    A thread can't be stopped and writes into the view: this does not end before it, however often cancelled.
+
+async def _in_thread(work: Callable[..., ResultT], *arguments: object) -> ResultT:
+    """Do some work in a thread.
+
+    A thread can't be stopped and goes on using what it was given: this does not end before it, however often
+    cancelled.
     """
-    reading = asyncio.get_running_loop().run_in_executor(None, _read_all_into, stream, view)
+    working = asyncio.get_running_loop().run_in_executor(None, work, *arguments)
     cancelled = None
-    while not reading.done():
+    while not working.done():
         try:
-            await asyncio.wait([reading])
+            await asyncio.wait([working])
         except asyncio.CancelledError as error:
             cancelled = error
     if cancelled is not None:
-        reading.exception()  # seen: the cancellation is what counts
+        working.exception()  # seen: the cancellation is what counts
         raise cancelled
-    return reading.result()
+    return working.result()
 
 
 def _read_all_into(stream: BinaryIO, view: memoryview) -> int:

@@ -6,6 +6,7 @@ message costs 40 µs of it there, no more than the way to a thread and back.
 
 import hashlib
 import json
+import os
 import re
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -18,7 +19,14 @@ import structlog
 from aiohttp import web
 from pydantic import ValidationError
 
-from worker.local.errors import ConflictError, NoSuchKeyError, NoSuchRecordError, NotAllowedError, StoreError
+from worker.local.errors import (
+    ConflictError,
+    NoSuchKeyError,
+    NoSuchRecordError,
+    NotAllowedError,
+    StartError,
+    StoreError,
+)
 from worker.local.models import ID_PATTERN, IDEMPOTENCY_KEY_PATTERN, Health
 from worker.local.openapi import document
 from worker.local.routes import ROUTES, Call, Route
@@ -75,12 +83,19 @@ async def serve(app: web.Application, host: str = "127.0.0.1", port: int = 0) ->
 
     Yields:
         The base URL, without `/api`.
+
+    Raises:
+        StartError: It can't listen there.
     """
     # No access lines: each request would write one that nobody reads. Requests in flight get a second to end.
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
     await runner.setup()
     try:
-        await web.TCPSite(runner, host, port).start()
+        try:
+            await web.TCPSite(runner, host, port).start()
+        except OSError as error:
+            reason = os.strerror(error.errno or 0)  # asyncio's own text tells the address again
+            raise StartError(f"The jobs API can't listen at {host}, port {port}: {reason}.") from None
         yield f"http://{host}:{runner.addresses[0][1]}"
     finally:
         await runner.cleanup()

@@ -13,6 +13,7 @@ from worker.local.errors import StartError
 from worker.local.models import ENDED
 from worker.local.platform import LocalPlatform
 from worker.local.processes import ChildProcess
+from worker.local.store import PlatformStore
 from worker.local.worker_config import worker_environment
 from worker.queueing.app import enqueue, make_app
 
@@ -69,7 +70,7 @@ async def run_demo(
             progress(platform.store.hashed_files(), len(file_ids))
             await asyncio.sleep(_POLL_SECONDS)
         progress(platform.store.hashed_files(), len(file_ids))
-        return _result(platform, job_id)
+        return result_of(platform.store, platform.container_id, job_id)
 
 
 @asynccontextmanager
@@ -91,19 +92,20 @@ async def running_worker(platform: LocalPlatform, directory: Path) -> AsyncItera
         await worker.stop()
 
 
-def _result(platform: LocalPlatform, job_id: str) -> DemoResult:
+def result_of(store: PlatformStore, container_id: str, job_id: str) -> DemoResult:
+    """Give what a platform's records hold of a job, and of all files of its container."""
     files = [
         {
             "id": file.id,
             "path": file.fullpath.removeprefix("/"),
             "size": file.size,
-            "hashes": platform.hashes(file.id),
+            "hashes": {stored.algorithm: stored.hash for stored in store.hashes(file.id)},
         }
-        for file in platform.files()
+        for file in store.files(container_id)
         if file.type == "FILE"
     ]
     messages = [
         {"type": message.type, "text": message.message, "file_id": message.file_id}
-        for message in platform.messages(job_id)
+        for message in store.messages(job_id)
     ]
-    return DemoResult(job_id, platform.job(job_id).status, files, messages)
+    return DemoResult(job_id, store.job(job_id).status, files, messages)

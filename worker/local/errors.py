@@ -8,7 +8,8 @@ LocalError
 │   └── ConflictError        cannot: it contradicts what is stored
 ├── MissingPartError         cannot, until the part is installed
 ├── UnusablePathError        cannot, until the file or folder is changed
-└── StartError               trying again may help: a child process did not come up
+├── StartError               trying again may help: a server did not come up
+└── NotHandedInError         trying again may help: the gateway did not take a job
 """
 
 
@@ -61,6 +62,12 @@ class UnusablePathError(LocalError):
 
 
 class StartError(LocalError):
-    """A child process ended, or stayed silent, before it was ready."""
+    """A server ended, stayed silent, or could not listen, before it was ready."""
 
     code = "not_started"
+
+
+class NotHandedInError(LocalError):
+    """The gateway did not take a job."""
+
+    code = "not_handed_in"

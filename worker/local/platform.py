@@ -15,6 +15,8 @@ from worker.local.s3 import S3Server
 from worker.local.store import PlatformStore
 from worker.local.uploads import Upload, plan_together, plan_uploads
 
+_API_PORT = 8000
+
 
 class LocalPlatform:
     """A platform with one bucket, storage, container, user key and root key, while the block runs.
@@ -24,9 +26,11 @@ class LocalPlatform:
 
     Args:
         directory: For its records, data and logs; made if it is missing, and not used twice.
+        host: With the name by which other machines reach this one, jobs API and S3 are for them: at ports
+            8000 and 9000 of every interface. There is no broker then, since theirs is elsewhere.
 
     Attributes:
-        broker: The valkey.
+        broker: The valkey; not started where there is a host.
         s3: The S3 server.
         api_url: The jobs API's base, without `/api`.
         s3_endpoint: The S3 server's base URL; buckets are named in the path.
@@ -42,11 +46,12 @@ class LocalPlatform:
 
     bucket = "archive"
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, host: str | None = None) -> None:
         self._directory = directory
+        self._host = host
         self._stack = AsyncExitStack()
         self.broker = Broker(directory / "broker")
-        self.s3 = S3Server(directory / "s3")
+        self.s3 = S3Server(directory / "s3", host=host)
         self._user_key = secrets.token_urlsafe(24)
         self._root_key = secrets.token_urlsafe(24)
 
@@ -63,15 +68,18 @@ class LocalPlatform:
         """
         async with AsyncExitStack() as stack:
             self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._store = PlatformStore(_new_file(self._directory / "platform.sqlite"))
+            self._store = PlatformStore(_new_file(records_path(self._directory)))
             stack.callback(self._store.close)
-            stack.push_async_callback(self.broker.stop)  # first, so that nothing can come in between
-            await self.broker.start()
+            if self._host is None:
+                stack.push_async_callback(self.broker.stop)  # first, so that nothing can come in between
+                await self.broker.start()
             stack.push_async_callback(self.s3.stop)
             await self.s3.start()
             await self.s3.create_bucket(self.bucket)
             self._fill()
-            self.api_url = await stack.enter_async_context(serve(jobs_api(self._store)))
+            where = () if self._host is None else ("0.0.0.0", _API_PORT)  # noqa: S104 - for other machines
+            url = await stack.enter_async_context(serve(jobs_api(self._store), *where))
+            self.api_url = url if self._host is None else f"http://{self._host}:{_API_PORT}"
             self._stack = stack.pop_all()
         return self
 
@@ -170,6 +178,11 @@ class LocalPlatform:
     async def _upload(self, upload: Upload) -> str:
         size_bytes = await self.s3.upload(self.bucket, upload.key, upload.path)
         return self._store.add_file(self.container_id, "/" + upload.key, size_bytes=size_bytes)
+
+
+def records_path(directory: Path) -> Path:
+    """Give the file of the records of the platform in a folder."""
+    return directory / "platform.sqlite"
 
 
 def _new_file(path: Path) -> Path:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 _PART_BYTES = (
     8 * 1024 * 1024
 )  # as the AWS command line: larger files go up in parts, and their ETag is no MD5
+_PORT = 9000
 _LISTENS = re.compile(rb"Running on (http://127\.0\.0\.1:\d+)")
 _TIMEOUT_SECONDS = 30
 
@@ -36,6 +37,7 @@ class S3Server:
 
     Args:
         directory: For its log and the bodies that it keeps on disk.
+        host: With the name by which other machines reach this one, it is at port 9000 of every interface.
 
     Attributes:
         access_key: Any would do.
@@ -47,22 +49,23 @@ class S3Server:
     secret_key = "local-secret"  # noqa: S105 - opens nothing: moto checks no credentials
     region = "us-east-1"
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, host: str | None = None) -> None:
         self._directory = directory
+        self._host = host
         self._log_path = directory / "moto.log"
         self._child: ChildProcess | None = None
-        self._endpoint: str | None = None
+        self._here: str | None = None
         self._stack = AsyncExitStack()
         self._client: S3Client | None = None
 
     def __repr__(self) -> str:
-        return f"<S3Server {self._endpoint} {self._child or 'not started'}>"
+        return f"<S3Server {self._here} {self._child or 'not started'}>"
 
     @property
     def endpoint(self) -> str:
         """The base URL; buckets are named in the path."""
-        assert self._endpoint is not None, "start it first"
-        return self._endpoint
+        assert self._here is not None, "start it first"
+        return self._here if self._host is None else f"http://{self._host}:{_PORT}"
 
     @property
     def pid(self) -> int | None:
@@ -80,8 +83,10 @@ class S3Server:
             raise MissingPartError("moto is not installed: install this package with its [local] extra.")
         self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._log_path.unlink(missing_ok=True)  # the port is read from it, and must not be an older one
+        # In both cases it prints the loopback address that it can be reached at from here.
+        host, port = ("127.0.0.1", 0) if self._host is None else ("0.0.0.0", _PORT)  # noqa: S104 - as asked
         self._child = ChildProcess(
-            [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", "0"],
+            [sys.executable, "-m", "moto.server", "-H", host, "-p", str(port)],
             log_path=self._log_path,
             env=os.environ | {"TMPDIR": str(self._directory.absolute())},
         )
@@ -91,7 +96,7 @@ class S3Server:
             self._client = await stack.enter_async_context(
                 get_session().create_client(
                     "s3",
-                    endpoint_url=self.endpoint,
+                    endpoint_url=self._here,
                     region_name=self.region,
                     aws_access_key_id=self.access_key,
                     aws_secret_access_key=self.secret_key,
@@ -126,7 +131,7 @@ class S3Server:
 
     async def _listens(self) -> bool:
         found = _LISTENS.search(self._log_path.read_bytes())
-        self._endpoint = found[1].decode() if found else None
+        self._here = found[1].decode() if found else None
         return found is not None
 
     def _started(self) -> "S3Client":

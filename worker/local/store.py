@@ -102,7 +102,7 @@ class Repeatable:
 
 
 class PlatformStore:
-    """The records of one platform, used from one thread.
+    """The records of one platform, used from one thread; another process may have the file open as well.
 
     Args:
         path: The database file, made if it is missing; None keeps everything in memory.
@@ -412,7 +412,8 @@ class PlatformStore:
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
-        self._db.execute("BEGIN")
+        # Not deferred: what is read in it must not be overtaken by another process's write.
+        self._db.execute("BEGIN IMMEDIATE")
         try:
             yield
         except BaseException:

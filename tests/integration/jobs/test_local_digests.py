@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from worker.hashing.algorithms import resolve
 from worker.hashing.lanes import LanePool
 from worker.hashing.reference import hash_bytes
+from worker.hashing.registry import resolve
 from worker.jobs.errors import FileNotHashedError
-from worker.jobs.local_digests import hash_stream
+from worker.jobs.local_digests import hash_small_file, hash_stream
 
 SLOT_BYTES = 4096
 
@@ -109,6 +109,41 @@ async def test_a_second_cancellation_does_not_give_the_slot_back_early_nor_never
             await hashing
 
     assert lanes.slots.held_count == 0
+
+
+async def test_a_small_file_that_changes_while_it_is_read_gets_no_digest(tmp_path: Path) -> None:
+    """Without lanes as with them."""
+    path = tmp_path / "growing"
+    path.write_bytes(b"x")
+
+    with (
+        Watched(path, lambda: path.write_bytes(b"yy")) as stream,
+        pytest.raises(FileNotHashedError, match="changed while it was read"),
+    ):
+        await hash_small_file(stream, resolve(["md5"]))
+
+
+async def test_a_small_file_stays_open_until_nobody_reads_it(tmp_path: Path) -> None:
+    """The thread can't be stopped, so its end is waited for, however often it is cancelled."""
+    path = tmp_path / "slow"
+    path.write_bytes(b"x")
+    reads, may_go_on = asyncio.Event(), threading.Event()
+    loop = asyncio.get_running_loop()
+
+    def hold() -> None:
+        loop.call_soon_threadsafe(reads.set)
+        may_go_on.wait(20)
+
+    with Watched(path, hold) as stream:
+        hashing = asyncio.create_task(hash_small_file(stream, resolve(["md5"])))
+        await reads.wait()
+        for _ in range(2):
+            hashing.cancel()
+            await asyncio.wait([hashing], timeout=0.01)
+            assert not hashing.done()
+        may_go_on.set()
+        with pytest.raises(asyncio.CancelledError):
+            await hashing
 
 
 @pytest.fixture
