@@ -12,6 +12,7 @@ from prometheus_client import (
     Counter,
     Gauge,
     Histogram,
+    ProcessCollector,
     disable_created_metrics,
     generate_latest,
 )
@@ -21,6 +22,8 @@ from prometheus_client.registry import Collector
 # When each series began is one more series for each, and nobody asks for it.
 disable_created_metrics()  # type: ignore[no-untyped-call]  # prometheus-client's
 REGISTRY = CollectorRegistry()
+# Memory, descriptors, CPU and begin of the worker's own process; its lanes are others.
+ProcessCollector(registry=REGISTRY)
 
 JOBS = Counter(
     "hash_worker_jobs",

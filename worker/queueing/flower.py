@@ -1,5 +1,7 @@
 """Flower over our application, with its settings from ours and a password always."""
 
+import logging
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -33,7 +35,7 @@ def run_flower(
     database: Path | None,
     more_options: Sequence[str] = (),
 ) -> None:
-    """Serve until SIGTERM or Ctrl-C.
+    """Serve until SIGTERM or Ctrl-C; then the process ends with status 0.
 
     Args:
         app: Of `make_app`.
@@ -57,7 +59,7 @@ def run_flower(
         options.state_save_interval = _SAVE_MILLISECONDS
     try:
         command.apply_options("flower", more_options)
-    except Error as error:
+    except (Error, ValueError) as error:
         raise FlowerError(f"Wrong option of celery flower: {error}.") from None
     command.extract_settings()
     command.setup_logging()
@@ -73,6 +75,9 @@ def run_flower(
         flower.start()
     except (KeyboardInterrupt, SystemExit):
         flower.stop()
+        # Its threads may wait for a broker that is away, and Python would wait for them.
+        logging.shutdown()
+        os._exit(0)
 
 
 def _leave(*_: Any) -> NoReturn:
