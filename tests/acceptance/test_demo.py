@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 from blake3 import blake3
 
+from tests.support.marked_processes import processes_with
+
 ODD_NAMES = (
     "plain.txt",
     "two words.txt",
@@ -136,15 +138,3 @@ def digests_by_coreutils(path: Path) -> dict[str, str]:
         for name in ("md5", "sha1", "sha256")
     }
     return {"blake3": blake3(path.read_bytes()).hexdigest()} | digests
-
-
-def processes_with(marker: str) -> list[int]:
-    """Find the processes whose environment holds the marker."""
-    found = []
-    for process in Path("/proc").iterdir():
-        try:
-            if process.name.isdigit() and marker in (process / "environ").read_text(errors="replace"):
-                found.append(int(process.name))
-        except OSError:
-            continue
-    return found

@@ -8,7 +8,7 @@ from rich.markup import escape
 
 from worker.cli.terminal import FAILED, Json, leave, load_settings, out, payload_of, read, run_to_end
 from worker.observability import configure_logging
-from worker.settings import SettingsError
+from worker.settings import Settings, SettingsError
 
 _COLOURS = {"ok": "green", "wrong": "red", "unknown": "yellow"}
 
@@ -30,8 +30,7 @@ def run(context: typer.Context) -> None:
 
     SIGTERM or Ctrl-C ends it: what runs has worker.grace_seconds, and then goes back to the queue.
     """
-    loaded = load_settings()
-    configure_logging(loaded.log.level, loaded.log.format)
+    loaded = _begin()
     from worker.bootstrap.service import run_worker
     from worker.hashing.errors import HashingError
 
@@ -57,8 +56,7 @@ def gateway() -> None:
     """
     from worker.gateway import run_gateway
 
-    loaded = load_settings()
-    configure_logging(loaded.log.level, loaded.log.format)
+    loaded = _begin()
     try:
         run_to_end(
             run_gateway(loaded, lambda url: typer.echo(f"The gateway is at {url}")),
@@ -83,8 +81,7 @@ def flower(context: typer.Context) -> None:
     """
     from worker.bootstrap.service import run_flower
 
-    loaded = load_settings()
-    configure_logging(loaded.log.level, loaded.log.format)
+    loaded = _begin()
     try:
         run_flower(loaded, context.args)
     except SettingsError as error:
@@ -126,3 +123,16 @@ def check(
     if as_json:
         out.print_json(data=findings)
     raise typer.Exit(FAILED if any(finding["state"] == "wrong" for finding in findings) else 0)
+
+
+def _begin() -> Settings:
+    """Read a service's settings, have its lines logged as they say, and leave if the broker refuses it."""
+    from worker.queueing.broker import PasswordRefusedError, check_password
+
+    loaded = load_settings()
+    configure_logging(loaded.log.level, loaded.log.format)
+    try:
+        check_password(loaded.broker.address)
+    except PasswordRefusedError as error:
+        leave(str(error))
+    return loaded

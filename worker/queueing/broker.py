@@ -6,6 +6,7 @@ from typing import Any
 
 import redis.exceptions
 import structlog
+from redis import Redis as SyncRedis
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
@@ -64,6 +65,31 @@ class _PatientRedis(Redis):
         if not self._is_waiting:
             _log.warning("The broker is waited for", reason=str(error) or type(error).__name__)
             self._is_waiting = True
+
+
+class PasswordRefusedError(Exception):
+    """The broker refuses the password; the text says so and what to do."""
+
+
+def check_password(url: str) -> None:
+    """Make sure that the broker does not refuse the password; one that is away may still do so later.
+
+    Args:
+        url: As in `open_broker`.
+
+    Raises:
+        PasswordRefusedError: It does, or it wants one and there is none.
+    """
+    client = SyncRedis.from_url(url, socket_connect_timeout=_CONNECT_SECONDS, socket_timeout=_CONNECT_SECONDS)
+    try:
+        with client:
+            client.ping()
+    except redis.exceptions.AuthenticationError:
+        place = "{host}:{port}".format_map(client.connection_pool.connection_kwargs)
+        reason = f"The broker at {place} refuses the password; correct broker.password, or broker.url."
+        raise PasswordRefusedError(reason) from None
+    except (redis.exceptions.RedisError, OSError):
+        return
 
 
 def open_broker(url: str) -> Redis:

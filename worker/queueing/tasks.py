@@ -63,12 +63,12 @@ def register(
 
     # Celery's own limit of retries would end in an error that quotes the payload, so it is off.
     @app.task(name=TASK, bind=True, max_retries=None, shared=False)  # type: ignore[untyped-decorator]  # Celery has no types
-    def hash_files(self: Task, document: dict[str, Any]) -> None:
-        bodies.run(self, document, handler.handle)
+    def hash_files(self: Task, document: dict[str, Any]) -> str:
+        return bodies.run(self, document, handler.handle)
 
     @app.task(name=BATCH_TASK, bind=True, max_retries=None, shared=False)  # type: ignore[untyped-decorator]  # as above
-    def hash_batch(self: Task, document: dict[str, Any]) -> None:
-        bodies.run(self, document, handler.handle_batch)
+    def hash_batch(self: Task, document: dict[str, Any]) -> str:
+        return bodies.run(self, document, handler.handle_batch)
 
 
 class _Bodies:
@@ -86,8 +86,12 @@ class _Bodies:
         self._pause_seconds = pause_seconds
         self._show = show
 
-    def run(self, task: Task, document: dict[str, Any], handle: _Handle) -> None:
-        """Bring a task's message to its fate; what it raises tells Celery."""
+    def run(self, task: Task, document: dict[str, Any], handle: _Handle) -> str:
+        """Bring a task's message to its fate; what it raises tells Celery.
+
+        Returns:
+            What Flower shows as the result, such as `the job is COMPLETED.`
+        """
         with metrics.TASKS_RUNNING.track_inprogress():
             verdict = self._verdict(task, document, handle)
         metrics.TASKS.labels(verdict.fate.value).inc()
@@ -103,6 +107,7 @@ class _Bodies:
                 raise LetGo(verdict.reason)
             case Fate.PUT_ASIDE:
                 self._put_aside(document, verdict)
+        return verdict.reason
 
     def _verdict(self, task: Task, document: dict[str, Any], handle: _Handle) -> Verdict:
         stop = Stop()

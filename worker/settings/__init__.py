@@ -13,6 +13,7 @@ from typing import Any, Self
 
 import pydantic_settings
 from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from worker.settings.sections import (
@@ -147,9 +148,7 @@ def load(**given: Any) -> Settings:
         return Settings(**given)
     except ValidationError as error:
         faults = "; ".join(
-            ": ".join(
-                [*filter(None, [".".join(map(str, fault["loc"]))]), _advice(fault["type"], fault["msg"])]
-            )
+            ": ".join([*filter(None, [".".join(map(str, fault["loc"]))]), _advice(fault)])
             for fault in error.errors()
         )
         raise SettingsError(f"Wrong settings: {faults}.") from None
@@ -163,8 +162,13 @@ def load(**given: Any) -> Settings:
         raise SettingsError(f"Wrong settings: {named} can't be read: {_reason(error)}.") from None
 
 
-def _advice(kind: str, text: str) -> str:
-    return "there is no such setting" if kind == "extra_forbidden" else text.removeprefix("Value error, ")
+def _advice(fault: ErrorDetails) -> str:
+    if fault["type"] == "extra_forbidden":
+        return "there is no such setting"
+    if fault["type"] == "too_short" and "min_length" in fault.get("ctx", {}):
+        # Of a secret, too, whose value pydantic rightly does not know as text.
+        return f"must have at least {fault['ctx']['min_length']} characters or items"
+    return fault["msg"].removeprefix("Value error, ")
 
 
 def _not_json(variables: Mapping[str, str]) -> Iterator[str]:

@@ -1,0 +1,284 @@
+"""A fresh clone: the documented commands from there to COMPLETED, and what is said where they fail."""
+
+import hashlib
+import json
+import re
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.support.compose_project import Project, docker, project_of, wait_until
+from worker.local.sample import make_sample
+
+SECRETS = {
+    "broker_password": "valkey",
+    "gateway_token": "gateway",
+    "s3_secret_key": "worker",
+    "flower_password": "flower",
+}
+"""Each secret, and a service that can't be without it."""
+PROGRAMS = ("worker", "gateway", "flower", "platform")
+
+
+@pytest.fixture(scope="module")
+def project(images: Path, tag: str) -> Iterator[Project]:
+    """Give a project of the clone, with nothing running."""
+    with project_of(images, {"TAG": tag}) as project:
+        yield project
+
+
+@pytest.fixture(scope="module")
+def running(project: Project) -> Project:
+    """Have the whole system running."""
+    project.up()
+    return project
+
+
+@contextmanager
+def gone(path: Path) -> Iterator[None]:
+    """Have a file away while the block runs."""
+    away = path.with_name("away")
+    path.rename(away)
+    yield
+    away.rename(path)
+
+
+def test_who_has_made_no_secrets_is_told_how(project: Project) -> None:
+    """`docker compose up` alone says the one command that has to come before it."""
+    with gone(project.directory / ".env"):
+        said = project.compose("up", "-d")
+
+    assert "Make the secrets first with `sh config/make-secrets.sh`" in said
+    assert "Traceback" not in said
+
+
+@pytest.mark.parametrize(("name", "service"), SECRETS.items())
+def test_a_missing_secret_is_named_and_its_service_not_begun(
+    project: Project, name: str, service: str
+) -> None:
+    """Compose names the file that is not there."""
+    project.down()
+    secret = project.directory / "secrets" / name
+
+    with gone(secret):
+        said = project.compose("up", "-d")
+
+    assert f"does not exist: {secret}" in said
+    assert project.ids(service) == []
+
+
+def test_an_empty_password_is_told_and_no_broker_begun(project: Project) -> None:
+    """A broker without a password is worse than none."""
+    project.down()
+    secret = project.directory / "secrets" / "broker_password"
+
+    with gone(secret):
+        secret.write_text("\n")
+        project.compose("up", "-d", "valkey")
+        wait_until(
+            "the log tells it", lambda: "broker_password is empty" in project.compose("logs", "valkey")
+        )
+        project.down()
+        secret.unlink()
+
+
+def test_secrets_are_made_once(project: Project) -> None:
+    """A second time makes nothing anew, and has nothing to say."""
+    folder = project.directory / "secrets"
+    before = {name: (folder / name).read_bytes() for name in SECRETS}
+
+    said = subprocess.run(
+        ["sh", "config/make-secrets.sh"],
+        cwd=project.directory,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=True,
+    )
+
+    assert said.stdout + said.stderr == ""
+    assert {name: (folder / name).read_bytes() for name in SECRETS} == before
+    assert all(re.fullmatch(rb"[0-9a-f]{48}", secret) for secret in before.values())
+
+
+def test_the_documented_command_prints_the_digests_and_completed(running: Project, tmp_path: Path) -> None:
+    """One command runs a job from end to end; the digests are those of the sample's bytes."""
+    sample = [path.read_bytes() for path in make_sample(tmp_path).iterdir()]
+
+    said = running.compose("exec", "-T", "platform", "hash-worker", "try")
+    again = running.inside("platform", "hash-worker", "try")
+
+    assert said.endswith("Job 2: COMPLETED\n")
+    assert all(f"sha256    {hashlib.sha256(content).hexdigest()}\n" in said for content in sample)
+    assert again.returncode == 0
+    assert again.stdout.endswith("Job 3: COMPLETED\n")
+
+
+def test_check_is_content_in_the_workers_container(running: Project) -> None:
+    """Settings, secrets and names of the compose file fit together."""
+    checked = running.inside("worker", "hash-worker", "check")
+
+    assert checked.returncode == 0, checked.stdout
+    assert "ok      broker: valkey:6379 answers." in checked.stdout
+    assert "ok      API platform:8000" in checked.stdout
+
+
+@pytest.mark.parametrize("service", PROGRAMS)
+def test_a_container_can_change_nothing_and_is_nobody(running: Project, service: str) -> None:
+    """No root, no capability, no way to get any, and a root file system that can't be written to."""
+    [of_container] = json.loads(docker("inspect", running.ids(service)[0]).stdout)
+
+    ids = running.inside(service, "id", "-u")
+    status = running.inside(service, "grep", "-E", "^(CapEff|CapBnd|NoNewPrivs):", "/proc/self/status")
+    written = running.inside(service, "touch", "/opt/hash-worker/file")
+
+    assert ids.stdout == "10001\n"
+    assert status.stdout.split()[1::2] == ["0" * 16, "0" * 16, "1"]
+    assert "Read-only file system" in written.stderr
+    assert of_container["HostConfig"]["ReadonlyRootfs"]
+
+
+@pytest.mark.parametrize("service", PROGRAMS)
+def test_an_image_holds_what_runs_and_no_tools(running: Project, service: str) -> None:
+    """No compiler, no pip of ours, nothing that pip keeps; but bytecode, since none can be written."""
+    found = running.inside(
+        service,
+        "sh",
+        "-c",
+        "for tool in gcc cc g++ make git; do command -v $tool; done;"
+        " find / -xdev -path '*/pip/http*' -o -path '/opt/*/site-packages/pip' 2>/dev/null",
+    )
+    compiled = running.inside(
+        service,
+        "python",
+        "-c",
+        "import email, worker.settings as ours; print(email.__cached__, ours.__cached__)",
+    )
+    there = running.inside(service, "ls", *compiled.stdout.split())
+
+    assert found.stdout == ""
+    assert len(there.stdout.splitlines()) == 2, there.stderr
+
+
+def test_secrets_stand_in_no_process_list_description_or_log(running: Project) -> None:
+    """Whoever may look at containers, but not into them, learns no secret and no key of a payload."""
+    keys = json.loads(running.inside("platform", "cat", "/tmp/platform/payload.json").stdout)["api"]  # noqa: S108 - the container's
+    hidden = [running.secret(name) for name in SECRETS] + [keys["key_user"], keys["key_root"]]
+    running.keep_logs()
+    seen = running.logs
+    for one in running.containers():
+        seen += docker("inspect", one["ID"]).stdout + docker("top", one["ID"], "axeww").stdout
+
+    assert "The task is over" in seen
+    assert "requirepass" in seen
+    assert not [secret for secret in hidden if secret in seen]
+
+
+def test_only_gateway_and_flower_are_published_and_on_loopback(running: Project) -> None:
+    """The broker, above all, can be reached by nobody else."""
+    published = {
+        (one["Service"], port["URL"])
+        for one in running.containers()
+        for port in one["Publishers"]
+        if port["PublishedPort"]
+    }
+
+    assert published == {("gateway", "127.0.0.1"), ("flower", "127.0.0.1")}
+
+
+@pytest.mark.parametrize("service", ["worker", "gateway", "flower"])
+def test_a_wrong_password_of_the_broker_is_told_without_a_traceback(running: Project, service: str) -> None:
+    """The log names what is refused, and no traceback stands in it."""
+    wrong = "HASH_WORKER_BROKER__PASSWORD_FILE=/etc/hostname"
+    said = running.compose("run", "-d", "--no-deps", "-e", wrong, service)
+    container = said.split()[-1]
+
+    def lines() -> list[str]:
+        logs = docker("logs", container)
+        return [line for line in (logs.stdout + logs.stderr).splitlines() if "password" in line]
+
+    wait_until("the log tells of the password", lines)
+    logs = docker("logs", container)
+    docker("rm", "-f", container)
+    assert "Traceback" not in logs.stdout + logs.stderr
+
+
+@pytest.mark.parametrize(
+    ("variable", "finding"),
+    [
+        (
+            "HASH_WORKER_BROKER__PASSWORD_FILE=/etc/hostname",
+            "wrong   broker: valkey:6379 refuses the password",
+        ),
+        ("HASH_WORKER_BROKER__URL=redis://nowhere:6379/0", "wrong   broker: nowhere:6379 does not answer"),
+        (
+            "HASH_WORKER_STORAGES__DEFAULT__ENDPOINT_URL=http://nowhere:9000",
+            "wrong   S3 default: http://nowhere:9000/ does not answer",
+        ),
+        ("HASH_WORKER_API__ALLOWED_HOSTS=[]", "wrong   API: The settings allow no platform"),
+    ],
+)
+def test_check_names_what_is_wrong(running: Project, variable: str, finding: str) -> None:
+    """`hash-worker check` in the worker's container has a line for it, and exit status 1."""
+    checked = docker("exec", "-e", variable, running.ids("worker")[0], "hash-worker", "check")
+
+    assert finding in checked.stdout
+    assert checked.returncode == 1
+
+
+@pytest.mark.parametrize(
+    ("service", "variable"),
+    [
+        ("worker", "HASH_WORKER_BROKER__PASSWORD_FILE"),
+        ("worker", "HASH_WORKER_STORAGES__DEFAULT__SECRET_KEY_FILE"),
+        ("gateway", "HASH_WORKER_GATEWAY__TOKEN_FILE"),
+        ("flower", "HASH_WORKER_FLOWER__PASSWORD_FILE"),
+    ],
+)
+@pytest.mark.parametrize(("path", "reason"), [("/none", "No such file"), ("/dev/null", "Wrong settings")])
+def test_a_secret_that_cannot_be_used_is_one_line_and_the_end(
+    running: Project, service: str, variable: str, path: str, reason: str
+) -> None:
+    """Where the file is away or empty, a program says which setting it is for and does not start."""
+    [image] = {one["Image"] for one in running.containers(service)}
+    command = {"worker": "run"}.get(service, service)
+
+    ended = docker(
+        "run",
+        "--rm",
+        "-e",
+        f"{variable}={path}",
+        "-e",
+        "HASH_WORKER_STORAGES__DEFAULT__ACCESS_KEY=x",
+        image,
+        command,
+    )
+
+    assert ended.returncode == 2
+    assert len(ended.stderr.splitlines()) == 1
+    assert reason in ended.stderr
+
+
+def test_a_storage_that_is_away_is_told_in_the_log(running: Project) -> None:
+    """The worker's log has a line for each attempt, and `check` names the storage."""
+    running.inside(
+        "platform",
+        "python",
+        "-c",
+        "import os, pathlib\n"
+        "for each in pathlib.Path('/proc').glob('[0-9]*/cmdline'):\n"
+        "    if b'moto.server' in each.read_bytes(): os.kill(int(each.parent.name), 9)",
+    )
+    trial = running.try_()
+
+    wait_until(
+        "the log tells of the storage", lambda: '"storage_unreachable"' in running.compose("logs", "worker")
+    )
+    checked = running.inside("worker", "hash-worker", "check")
+    trial.give_up()
+    running.keep_logs()
+    assert "wrong   S3 default: http://platform:9000/ does not answer" in checked.stdout
+    assert "Traceback" not in running.logs
