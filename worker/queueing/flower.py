@@ -15,7 +15,7 @@ from flower.app import Flower
 from tornado.options import Error, options
 
 # Job and files, then how far they are; the name says only which of two tasks it is.
-_COLUMNS = "args,name,state,result,received,started,runtime,worker,uuid"
+_COLUMNS = "args,name,state,result,received,runtime,worker,uuid"
 _SAVE_MILLISECONDS = 10_000
 
 _log = structlog.get_logger(__name__)
