@@ -1,6 +1,7 @@
 """The whole platform on this machine: jobs API, S3 server and broker, with one container in it."""
 
 import secrets
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -49,6 +50,8 @@ class LocalPlatform:
     def __init__(self, directory: Path, *, host: str | None = None) -> None:
         self._directory = directory
         self._host = host
+        # A broker that outlives this platform remembers its jobs by their ids.
+        self._first_job_id = 1 if host is None else int(time.time())
         self._stack = AsyncExitStack()
         self.broker = Broker(directory / "broker")
         self.s3 = S3Server(directory / "s3", host=host)
@@ -140,7 +143,7 @@ class LocalPlatform:
         Returns:
             The job's id and its payload, of the very shape that the platform sends. The payload holds keys.
         """
-        job_id = self._store.add_job(self.container_id)
+        job_id = self._store.add_job(self.container_id, least_id=self._first_job_id)
         return job_id, {
             "api": {"url": self.api_url, "key_user": self._user_key, "key_root": self._root_key},
             "function_data": {

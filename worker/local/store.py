@@ -206,15 +206,21 @@ class PlatformStore:
                 "INSERT INTO metadata (file_id, iecode, value) VALUES (?, ?, ?)", (file_id, iecode, value)
             )
 
-    def add_job(self, container_id: str) -> str:
-        """Add a job that nobody has begun, and return its id.
+    def add_job(self, container_id: str, *, least_id: int = 1) -> str:
+        """Add a job that nobody has begun, and return its id: one more than the newest job's.
+
+        Args:
+            container_id: Whose files it is about.
+            least_id: The first job's id.
 
         Raises:
             NoSuchRecordError: There is no such container.
         """
         with _exists(f"Container {container_id}"):
             return self._insert(
-                "INSERT INTO job (container_id, status) VALUES (?, ?)", (container_id, JobStatus.PENDING)
+                "INSERT INTO job (id, container_id, status)"
+                " SELECT max(coalesce(max(id), 0) + 1, ?), ?, ? FROM job",
+                (least_id, container_id, JobStatus.PENDING),
             )
 
     # Who may see what

@@ -1,6 +1,7 @@
 """A platform for other machines: under a name, at fixed ports, without a broker."""
 
 import socket
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -38,11 +39,12 @@ async def test_everything_is_found_under_the_name(
     tmp_path: Path, children: Children, ports: tuple[int, int]
 ) -> None:
     """Payload and storage name the host, and both servers answer there; no broker runs."""
+    began = int(time.time())
     async with (
         LocalPlatform(tmp_path / "platform", host="localhost") as platform,
         aiohttp.ClientSession() as session,
     ):
-        _, payload = platform.new_job()
+        job_id, payload = platform.new_job()
         storage = platform.store.storage(platform.storage_id)
         async with session.get(f"{payload['api']['url']}/api/health") as answer:
             api_status = answer.status
@@ -55,6 +57,8 @@ async def test_everything_is_found_under_the_name(
     assert api_status == 200
     assert f"<Name>{platform.bucket}</Name>" in buckets
     assert running == {s3_pid}
+    # Since a broker elsewhere outlives this platform, and remembers jobs by their ids.
+    assert int(job_id) >= began
 
 
 async def test_a_port_that_is_taken_is_said(tmp_path: Path, children: Children, taken: None) -> None:
