@@ -1,7 +1,10 @@
 """A small HTTP server beside the work: is it alive, is it ready, and what Prometheus asks for."""
 
+import asyncio
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from http import HTTPStatus
 
 from aiohttp import web
@@ -9,9 +12,23 @@ from prometheus_client import CONTENT_TYPE_LATEST
 
 # For requests under way when it ends.
 _END_SECONDS = 1
+_MOST_CONNECTIONS = 64
+# What is no HTTP is answered and forgotten: anybody can send it.
+_QUIET = logging.getLogger(f"{__name__}.quiet")
+_QUIET.disabled = True
 
 WhyNot = Callable[[], str | None]
 """Gives one sentence if something is not well."""
+
+
+class _Connection(web.RequestHandler):
+    """A connection that is one of few: whoever sends no request must not take the worker's descriptors."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        assert self._manager is not None
+        if len(self._manager.connections) > _MOST_CONNECTIONS:
+            self.force_close()
 
 
 @asynccontextmanager
@@ -46,15 +63,26 @@ async def serve_health(
     async def show_metrics(_: web.Request) -> web.Response:
         return web.Response(body=metrics(), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
+    loop = asyncio.get_running_loop()
     app = web.Application()
     app.router.add_get("/health/live", answer_of(why_not_live))
     app.router.add_get("/health/ready", answer_of(why_not_ready))
     app.router.add_get("/metrics", show_metrics)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=_END_SECONDS)
+    runner = web.AppRunner(app, shutdown_timeout=_END_SECONDS)
     await runner.setup()
     try:
-        site = web.TCPSite(runner, host, port)
-        await site.start()
-        yield runner.addresses[0][1]
+        assert runner.server is not None, "it is set up"
+        make_connection = partial(
+            _Connection,
+            runner.server,
+            loop=loop,
+            access_log=None,  # type: ignore[arg-type]  # for aiohttp it means none
+            logger=_QUIET,
+        )
+        listener = await loop.create_server(make_connection, host, port)
+        try:
+            yield listener.sockets[0].getsockname()[1]
+        finally:
+            listener.close()
     finally:
         await runner.cleanup()

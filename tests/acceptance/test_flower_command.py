@@ -95,6 +95,8 @@ async def test_flower_ends_at_once_also_while_its_broker_is_away(tmp_path: Path)
         ({"PASSWORD": ""}, [], "Wrong settings: flower.password: "),
         ({"PASSWORD": None}, [], "Flower needs flower.password: whoever sees it can end jobs; set it."),
         ({}, ["--port=many"], "Wrong option of celery flower: "),
+        ({}, ["--nonsense"], "Wrong option of celery flower: it knows no --nonsense."),
+        ({}, ["--address=192.0.2.1"], "Flower can't listen at 192.0.2.1, port "),
         ({"HOST": "192.0.2.1"}, [], "Flower can't listen at 192.0.2.1, port "),
     ],
 )

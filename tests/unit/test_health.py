@@ -1,5 +1,7 @@
 """The health server: what it answers, and to whom."""
 
+import asyncio
+
 import aiohttp
 import pytest
 
@@ -49,3 +51,25 @@ async def test_a_port_that_is_taken_is_an_error_and_one_that_is_left_is_free_aga
 
     async with serve_health("127.0.0.1", port, **calm) as again:  # type: ignore[arg-type]  # as above
         assert again == port
+
+
+async def test_connections_without_a_request_are_few_and_what_is_no_http_is_not_logged(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Whoever can reach the port takes no descriptors that the work needs, and fills no log."""
+    async with serve_health(
+        "127.0.0.1", 0, why_not_live=lambda: None, why_not_ready=lambda: None, metrics=bytes
+    ) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"\x16\x03\x01 is TLS\r\n\r\n")
+        bad = await reader.read()
+        writer.close()
+        silent = [await asyncio.open_connection("127.0.0.1", port) for _ in range(100)]
+
+        refused = await silent[-1][0].read()
+        for _, one in silent:
+            one.close()
+
+    assert refused == b""
+    assert b" 400 " in bad
+    assert caplog.text == ""

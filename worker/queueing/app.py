@@ -29,6 +29,19 @@ QUEUED_AT = "queued_at"
 class _Connection(kombu.Connection):  # type: ignore[misc]  # kombu has no types
     """A connection to Redis by our transport. A URL's scheme would choose kombu's own."""
 
+    def on_failure(self) -> None:
+        """Is called each time that it can't be made; a worker's consumer puts its own here."""
+
+    def ensure_connection(self, errback: Any = None, *args: Any, **options: Any) -> Any:
+        """Connect, again and again."""
+
+        def on_error(*error: Any) -> None:
+            self.on_failure()
+            if errback is not None:
+                errback(*error)
+
+        return super().ensure_connection(on_error, *args, **options)
+
     def get_transport_cls(self) -> Any:
         return get_transport_cls("worker.queueing.transport:Transport")
 
@@ -82,7 +95,7 @@ def make_app(
     app.conf.update(
         task_default_queue=QUEUE,
         # Both are consumed, and the worker waits at the first one.
-        task_queues={QUEUE: {}, BATCH_QUEUE: {}},
+        task_queues=[kombu.Queue(name, kombu.Exchange(name), name) for name in (QUEUE, BATCH_QUEUE)],
         # Only JSON is read: a pickled message could run any code.
         accept_content=["json"],
         result_accept_content=["json"],

@@ -106,8 +106,14 @@ class Consumer(consumer.Consumer):  # type: ignore[misc]  # Celery has no types
         """Keep a message with a wrong header."""
         self._keep(message, f"It is an invalid task message: {_quoted(str(exc))}.")
 
+    def ensure_connected(self, conn: Any) -> Any:
+        """Connect to the broker, however long it takes."""
+        conn.on_failure = self.app.pulse.note_attempt
+        return super().ensure_connected(conn)
+
     def on_connection_error_after_connected(self, exc: Exception) -> None:
         """Say that the connection is lost, without asking again what was decided about running tasks."""
+        self.app.pulse.note_attempt()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", CPendingDeprecationWarning)
             super().on_connection_error_after_connected(exc)

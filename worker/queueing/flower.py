@@ -57,10 +57,7 @@ def run_flower(
         options.persistent = True
         options.db = str(database)
         options.state_save_interval = _SAVE_MILLISECONDS
-    try:
-        command.apply_options("flower", more_options)
-    except (Error, ValueError) as error:
-        raise FlowerError(f"Wrong option of celery flower: {error}.") from None
+    _apply(more_options)
     command.extract_settings()
     command.setup_logging()
     flower = Flower(capp=app, options=options, **urls.settings)
@@ -68,9 +65,10 @@ def run_flower(
     try:
         bound_port = flower.start_http_server()
     except OSError as error:
-        reason = f"Flower can't listen at {host}, port {port}: {error.strerror}; set flower.host and .port."
+        where = f"{options.address}, port {options.port}"
+        reason = f"Flower can't listen at {where}: {error.strerror}; set flower.host and flower.port."
         raise FlowerError(reason) from None
-    _log.info("Flower listens", host=host, port=bound_port)
+    _log.info("Flower listens", host=options.address, port=bound_port)
     try:
         flower.start()
     except (KeyboardInterrupt, SystemExit):
@@ -78,6 +76,17 @@ def run_flower(
         # Its threads may wait for a broker that is away, and Python would wait for them.
         logging.shutdown()
         os._exit(0)
+
+
+def _apply(more_options: Sequence[str]) -> None:
+    """Read options; Flower itself passes over what it does not know."""
+    unknown = [option for option in more_options if not command.is_flower_option(option)]
+    if unknown:
+        raise FlowerError(f"Wrong option of celery flower: it knows no {unknown[0]}.")
+    try:
+        command.apply_options("flower", more_options)
+    except (Error, ValueError) as error:
+        raise FlowerError(f"Wrong option of celery flower: {error}.") from None
 
 
 def _leave(*_: Any) -> NoReturn:

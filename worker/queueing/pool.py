@@ -120,6 +120,8 @@ class TaskPool(BasePool):  # type: ignore[misc]  # Celery has no types
     def on_close(self) -> None:
         """Begin nothing more: the worker ends, whoever told it to."""
         self.flush()
+        # Celery's signal does not come when remote control shuts a worker down.
+        self.app.pulse.end_soon()
         self.app.running_tasks.end_soon()
 
     def on_stop(self) -> None:

@@ -53,6 +53,10 @@ class Pulse:
         self._polled = True
         self._polled_at = monotonic()
 
+    def note_attempt(self) -> None:
+        """Take note that the consumer tries to reach the broker, in vain: it works, the broker does not."""
+        self._polled = True
+
     def note_turn(self, *, broker_answers: bool) -> None:
         """Take note that the event loop turns, and whether the broker has just answered it."""
         self._turned = True
@@ -107,7 +111,8 @@ class Pulse:
         """Look once; see `watch`."""
         if self._is_ending:
             return
-        # A consumer whose broker is away has nothing to hear.
+        # A consumer whose broker is away has nothing to hear. A full broker, or one that has no connection left,
+        # still answers a ping: there the consumer's attempts count.
         heard = {"consumer": self._polled or not self._broker_answers, "event loop": self._turned}
         self._polled = self._turned = False
         for part, is_heard in heard.items():

@@ -13,6 +13,7 @@ from celery.worker.request import Request
 
 from worker import metrics
 from worker.jobs.stopping import StopReason
+from worker.libsafe.names import END_KEPT_SECONDS
 from worker.queueing.app import QUEUED_AT
 from worker.queueing.arguments import about, job_id, shown
 from worker.queueing.dead_letters import DeadLetter
@@ -80,9 +81,12 @@ class TaskRequest(Request):  # type: ignore[misc]  # Celery has no types
     def _note_wait(self) -> None:
         """Note how long the message was in its queue; not of one that had to wait, or that comes again."""
         queued_at = self._request_dict.get(QUEUED_AT)
-        is_first = not (self._eta or self.delivery_info.get("redelivered"))
-        if isinstance(queued_at, float) and is_first:
-            metrics.STAGE_SECONDS.labels("queue").observe(max(0.0, time.time() - queued_at))
+        if self._eta or self.delivery_info.get("redelivered") or not isinstance(queued_at, int | float):
+            return
+        # It is its producer's word, by another clock.
+        seconds = max(0.0, time.time() - queued_at)
+        if seconds < END_KEPT_SECONDS:
+            metrics.STAGE_SECONDS.labels("queue").observe(seconds)
 
     def terminate(self, pool: Any = None, signal: Any = None) -> None:
         """Ask the body to stop and to end its job."""

@@ -9,6 +9,7 @@ import pytest
 
 from worker.jobs.stopping import StopReason
 from worker.queueing.pool import TaskPool
+from worker.queueing.pulse import Pulse
 from worker.queueing.running import RunningTasks
 
 
@@ -53,7 +54,7 @@ def go() -> Iterator[threading.Event]:
 @pytest.fixture
 def pool() -> Iterator[TaskPool]:
     """Give a pool of one thread."""
-    pool = TaskPool(1, app=SimpleNamespace(running_tasks=RunningTasks()))
+    pool = TaskPool(1, app=SimpleNamespace(running_tasks=RunningTasks(), pulse=Pulse()))
     pool.start()
     yield pool
     pool.stop()
@@ -164,3 +165,5 @@ def test_a_closed_pool_begins_nothing_more(pool: TaskPool, go: threading.Event) 
 
     assert running.events == ["accepted", "done True"]
     assert waiting.events == []
+    # Whatever told the worker to end: what runs may take longer than the watchdog's patience.
+    assert pool.app.pulse.why_not_ready() == "The worker is about to end."

@@ -77,6 +77,18 @@ def test_a_consumer_that_does_not_find_back_to_the_broker_is_noticed(
     assert ended_with == [STOPPED_STATUS]
 
 
+def test_a_consumer_whose_attempts_are_all_in_vain_is_left_to_try(
+    pulse: Pulse, ended_with: list[int]
+) -> None:
+    """A full broker, or one with no connection left, answers a ping; a new process would do no better."""
+    for _ in range(1000):
+        pulse.note_attempt()
+        look_on(pulse, 1, polls=False, turns=True)
+
+    assert ended_with == []
+    assert pulse.why_not_live() is None
+
+
 def test_a_silence_that_ends_counts_no_more(pulse: Pulse, ended_with: list[int]) -> None:
     """Only looks in a row count."""
     for _ in range(10):
