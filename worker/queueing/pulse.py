@@ -111,8 +111,8 @@ class Pulse:
         """Look once; see `watch`."""
         if self._is_ending:
             return
-        # A consumer whose broker is away has nothing to hear. A full broker, or one that has no connection left,
-        # still answers a ping: there the consumer's attempts count.
+        # A consumer whose broker is away has nothing to hear. A full broker, or one with no connection left,
+        # answers a ping all the same: there the consumer's attempts count.
         heard = {"consumer": self._polled or not self._broker_answers, "event loop": self._turned}
         self._polled = self._turned = False
         for part, is_heard in heard.items():
