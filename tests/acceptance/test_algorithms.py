@@ -41,6 +41,24 @@ def test_json_tells_the_same_to_machines(hash_worker: Any) -> None:
     assert {row["name"] for row in rows if not row["resumable"]} >= {"blake3", "xxh3-64"}
 
 
+def test_what_a_package_prints_does_not_spoil_the_list(hash_worker: Any, tmp_path: Path) -> None:
+    """Nor does one that fails only when it is measured."""
+    noisy = "print('welcome')\n" + CRC32.replace("self.value = 0", "self.value = 0; print('begun')")
+    late = "\n\nclass Late(Crc32):\n    def update(self, data):\n"
+    late += "        assert len(data) < 1 << 20, 'too long'\n        super().update(data)\n"
+    add_package(tmp_path, "sums", noisy + late, crc32="sums:Crc32", late="sums:Late")
+    paths = [str(tmp_path), os.environ.get("PYTHONPATH", "")]
+
+    done = hash_worker("algorithms", "--json", env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)})
+
+    assert [row["name"] for row in json.loads(done.stdout)] == [*ALGORITHMS, "crc32"]
+    told = [line for line in done.stderr.splitlines() if line not in {"welcome", "begun"}]
+    assert len(told) == 1
+    assert told[0].endswith("(AssertionError: too long).")
+    assert done.returncode == 1
+    assert "welcome" in done.stderr
+
+
 def test_a_package_that_cannot_be_used_is_told_and_the_rest_is_listed(
     hash_worker: Any, tmp_path: Path
 ) -> None:

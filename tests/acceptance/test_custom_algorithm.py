@@ -1,5 +1,6 @@
 """The algorithm of examples/custom_algorithm, installed as its README says, judged by zlib."""
 
+import hashlib
 import json
 import os
 import subprocess
@@ -119,6 +120,33 @@ def test_one_that_cannot_be_used_is_told_in_one_sentence(
     )
     assert refused.stderr.count("\n") == 1
     assert (others.stdout, others.stderr) == (f"{ADLER32}  file.bin\n", "")
+
+
+def test_what_a_package_prints_does_not_spoil_the_digests(
+    hash_worker: Any, environment: dict[str, str], file: Path, tmp_path: Path
+) -> None:
+    """Standard output is read by programs."""
+    noisy = "print('welcome')\n" + CRC32.replace("self.value = 0", "self.value = 0; print('begun')")
+    add_package(tmp_path, "sums", noisy, crc32="sums:Crc32")
+
+    done = hash_worker("hash", "--algorithms", "crc32", "file.bin", env=environment)
+
+    assert (done.stdout, done.returncode) == (f"{zlib.crc32(CONTENT):08x}  file.bin\n", 0)
+    assert "welcome" in done.stderr
+
+
+@pytest.mark.parametrize("name", ["sha-256", "--"])
+def test_an_added_name_takes_no_list_away_from_ours(
+    hash_worker: Any, environment: dict[str, str], file: Path, tmp_path: Path, name: str
+) -> None:
+    """SHA256SUMS is of SHA-256, whatever is installed."""
+    add_package(tmp_path, "sums", CRC32, **{name: "sums:Crc32"})
+    (tmp_path / "SHA256SUMS").write_text(f"{hashlib.sha256(CONTENT).hexdigest()}  file.bin\n")
+    (tmp_path / "my -- SHA3-256SUMS").write_text(f"{hashlib.sha3_256(CONTENT).hexdigest()}  file.bin\n")
+
+    done = hash_worker("hash", "--check", "SHA256SUMS", "my -- SHA3-256SUMS", env=environment)
+
+    assert (done.stdout, done.stderr, done.returncode) == ("file.bin: OK\n" * 2, "", 0)
 
 
 def test_a_package_that_is_found_through_an_import_hook_works_in_lanes(

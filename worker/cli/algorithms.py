@@ -33,6 +33,7 @@ def algorithms(as_json: Json = False) -> None:
 
     Exit status 1: a package offers one that can't be used; standard error tells why.
     """
+    from worker.hashing.added_code import contained
     from worker.hashing.errors import BadAlgorithmError
     from worker.hashing.registry import list_algorithms
 
@@ -40,8 +41,14 @@ def algorithms(as_json: Json = False) -> None:
     for name, origin, found in list_algorithms():
         if isinstance(found, BadAlgorithmError):
             faults.append(f"{origin}: {found}")
+            continue
+        try:
+            with contained("it failed when it was measured"):
+                measured = _measured(found)
+        except ValueError as error:
+            faults.append(f"{origin}: {BadAlgorithmError(name, str(error))}")
         else:
-            shown.append({"name": name, **_measured(found), "origin": origin})
+            shown.append({"name": name, **measured, "origin": origin})
     if as_json:
         out.print_json(data=shown)
     else:

@@ -1,11 +1,15 @@
 """An algorithm that somebody adds: tried, measured, and made into a row like ours."""
 
 import re
+import sys
 from collections.abc import Callable
 from functools import partial
+from inspect import iscoroutinefunction
+from itertools import chain, zip_longest
 
+from worker.hashing.added_code import contained, ended_children
 from worker.hashing.algorithms import ALGORITHMS, Algorithm, Hasher
-from worker.hashing.definitions import one_line, pack
+from worker.hashing.definitions import pack, shorten
 from worker.hashing.errors import BadAlgorithmError
 from worker.hashing.speed import measure_seconds_per_gb
 
@@ -15,10 +19,14 @@ _MOST_DIGEST_BYTES = 128
 _MOST_LABEL_LENGTH = 32
 # The figure only orders the work of lanes, so a rough one will do.
 _MEASURE_SECONDS = 0.002
+_FAILED = "it failed when it was tried"
+_PATTERN = bytes(range(251)) * 5
+# What is hashed at the first try, in pieces: nothing, the same bytes twice, and others.
+_CONTENTS = ((), (_PATTERN,), (_PATTERN[:1], _PATTERN[1:700], _PATTERN[700:]), (b"abc",))
 
 
 class CheckedHasher:
-    """A hasher that somebody added; its digest is looked at before anyone relies on its length.
+    """A hasher that somebody added: it may neither change nor keep its bytes, and its digest has one length.
 
     Args:
         new: makes the hasher within.
@@ -26,12 +34,23 @@ class CheckedHasher:
     """
 
     def __init__(self, new: Callable[[], Hasher], digest_bytes: int) -> None:
-        self._hasher = new()
+        with ended_children():
+            self._hasher = new()
         self._digest_bytes = digest_bytes
 
     def update(self, data: memoryview) -> None:
-        """Take the next bytes."""
-        self._hasher.update(data)
+        """Take the next bytes.
+
+        Raises:
+            BufferError: the hasher keeps them, and others will be in their place.
+        """
+        view = data.toreadonly()  # other hashers read the same bytes
+        with ended_children():
+            self._hasher.update(view)
+        try:
+            view.release()
+        except BufferError as error:
+            raise BufferError("update() keeps its bytes, which change as soon as it has returned") from error
 
     def digest(self) -> bytes:
         """Give the digest of all bytes so far.
@@ -39,7 +58,8 @@ class CheckedHasher:
         Raises:
             ValueError: it is none, or not as long as it should be.
         """
-        digest = _digest_of(self._hasher)
+        with ended_children():
+            digest = _digest_of(self._hasher)
         if len(digest) != self._digest_bytes:
             raise ValueError(f"digest() gave {len(digest)} bytes instead of {self._digest_bytes}")
         return digest
@@ -75,46 +95,76 @@ def make_algorithm(
     )
 
 
-def _check_arguments(name: str, new: object, label: str | None, seconds_per_gb: float | None) -> None:
-    if name in ALGORITHMS:
-        raise ValueError("it is built in; choose another name.")
-    if not _NAME.fullmatch(name):
+def _check_arguments(name: object, new: object, label: object, seconds_per_gb: object) -> None:
+    if not (isinstance(name, str) and _NAME.fullmatch(name)):
         raise ValueError(
             "a name is 1 to 32 of a-z, 0-9, hyphen, underscore and dot, the first a letter or digit."
         )
-    if label is not None and not (0 < len(label) <= _MOST_LABEL_LENGTH and label.isprintable()):
+    if name in ALGORITHMS:
+        raise ValueError("it is built in; choose another name.")
+    if label is not None and not _is_label(label):
         raise ValueError(f"its label must be 1 to {_MOST_LABEL_LENGTH} characters in one line.")
-    if seconds_per_gb is not None and seconds_per_gb <= 0:
-        raise ValueError(f"it can't take {seconds_per_gb} seconds per GB; leave that out.")
+    if seconds_per_gb is not None and not _is_duration(seconds_per_gb):
+        raise ValueError(f"it can't take {shorten(repr(seconds_per_gb))} seconds per GB; leave that out.")
     if not callable(new):
-        what = f"{new!r} makes no hashers; give a class, or a function like hashlib.sha1."
+        what = f"{shorten(repr(new))} makes no hashers; give a class, or a function like hashlib.sha1."
         raise ValueError(what)  # noqa: TRY004 -- all these are told in the same way
 
 
-def _try_out(new: Callable[[], Hasher], digest_bits: int | None) -> tuple[int, float]:
+def _is_label(label: object) -> bool:
+    return isinstance(label, str) and 0 < len(label) <= _MOST_LABEL_LENGTH and label.isprintable()
+
+
+def _is_duration(seconds: object) -> bool:
+    return isinstance(seconds, int | float) and 0 < seconds <= sys.float_info.max
+
+
+def _try_out(new: Callable[[], Hasher], digest_bits: object) -> tuple[int, float]:
     """Hash a few bytes as a lane would; give the digest's length in bytes and the seconds for 1e9 bytes."""
-    try:
+    with contained(_FAILED):
         hasher = new()
-        digest_size = getattr(hasher, "digest_size", None)
-        digest_bytes = len(_digest_of(hasher))
-        _digest_after_some_bytes(new, digest_bytes)
-        measured = measure_seconds_per_gb(new, _MEASURE_SECONDS)
-    # A library may leave by sys.exit too, and must not take us along.
-    except (Exception, SystemExit) as error:
-        raise ValueError(f"it failed when it was tried ({one_line(error)}).") from error
+        if any(map(iscoroutinefunction, (hasher.digest, hasher.update))):
+            raise TypeError("a lane awaits neither update() nor digest()")
+        nothing, digest_size = _digest_of(hasher), getattr(hasher, "digest_size", None)
+    digest_bytes = len(nothing)
     if not 0 < digest_bytes <= _MOST_DIGEST_BYTES:
         raise ValueError(f"its digest has {digest_bytes} bytes; it must have 1 to {_MOST_DIGEST_BYTES}.")
     if digest_bits is not None and digest_bits != 8 * digest_bytes:
-        raise ValueError(f"its digest has {8 * digest_bytes} bits, and {digest_bits} were declared.")
+        declared = shorten(repr(digest_bits))
+        raise ValueError(f"its digest has {8 * digest_bytes} bits, and {declared} were declared.")
     if isinstance(digest_size, int) and digest_size != digest_bytes:
         raise ValueError(f"its digest has {digest_bytes} bytes, and its digest_size says {digest_size}.")
-    return digest_bytes, measured
+    checked = partial(CheckedHasher, new, digest_bytes)
+    _check_digests(checked, nothing)
+    with contained(_FAILED):
+        return digest_bytes, measure_seconds_per_gb(checked, _MEASURE_SECONDS)
 
 
-def _digest_after_some_bytes(new: Callable[[], Hasher], digest_bytes: int) -> None:
-    hasher = CheckedHasher(new, digest_bytes)
-    hasher.update(memoryview(bytearray(b"abc")))
-    hasher.digest()
+def _check_digests(new: Callable[[], Hasher], nothing: bytes) -> None:
+    """Make sure that a digest is of the bytes, and of nothing else."""
+    with contained(_FAILED):
+        first, again = _digests_side_by_side(new), _digests_side_by_side(new)
+    empty, whole, cut, short = first
+    if not (empty == nothing and whole == cut and first == again):
+        raise ValueError(
+            "the same bytes gave different digests; they may depend neither on how the bytes are cut, nor on "
+            "other hashers, nor on bytes that are kept after update()."
+        )
+    # A narrow digest may well be the same once.
+    if nothing == whole == short:
+        raise ValueError("its digest is the same whatever the bytes are.")
+
+
+def _digests_side_by_side(new: Callable[[], Hasher]) -> list[bytes]:
+    """Hash each of the contents in turns, all out of one slot that is used again, as a lane does."""
+    slot = memoryview(bytearray(max(map(len, chain(*_CONTENTS)))))
+    hashers = [new() for _ in _CONTENTS]
+    for pieces in zip_longest(*_CONTENTS):
+        for hasher, piece in zip(hashers, pieces, strict=True):
+            if piece is not None:
+                slot[: len(piece)] = piece
+                hasher.update(slot[: len(piece)])
+    return [hasher.digest() for hasher in hashers]
 
 
 def _digest_of(hasher: Hasher) -> bytes:

@@ -17,6 +17,7 @@ from worker.hashing.algorithms import Hasher
 MOST_BYTES = 1024 * 1024
 """The longest definition. A class with a table of its own has some 10 KB; what is longer drags data along."""
 
+_MOST_TEXT_LENGTH = 200
 _REMEDY = "put it in a module of its own and import it from there"
 
 
@@ -54,13 +55,19 @@ def unpack(definition: bytes) -> Callable[[], Hasher]:
         return _loaded(code)
     except Exception as error:
         raise ImportError(
-            f"a hashing lane can't load it ({one_line(error)}); install its module as a package."
+            f"a hashing lane can't load it, install its module as a package ({one_line(error)})"
         ) from error
 
 
 def one_line(error: BaseException) -> str:
-    """Tell an error's type and text in one line, however it was written."""
-    return " ".join(f"{type(error).__name__}: {error}".split()).removesuffix(":")
+    """Tell an error's type and text in one line of 200 characters at most, however it was written."""
+    return shorten(f"{type(error).__name__}: {error}").removesuffix(":")
+
+
+def shorten(text: str) -> str:
+    """Make one line of 200 characters at most of somebody else's text; control characters are left out."""
+    line = "".join(filter(str.isprintable, " ".join(text.split())))
+    return line if len(line) <= _MOST_TEXT_LENGTH else f"{line[: _MOST_TEXT_LENGTH - 1]}…"
 
 
 def _loaded(code: bytes) -> Callable[[], Hasher]:

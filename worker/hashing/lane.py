@@ -10,9 +10,11 @@ import signal
 import socket
 import sys
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING
 
 from worker.hashing import wire
+from worker.hashing.added_code import ended_children
 from worker.hashing.algorithms import ALGORITHMS, Hasher
 from worker.hashing.contexts import open_context
 from worker.hashing.definitions import one_line, unpack
@@ -66,7 +68,8 @@ class Lane:
         if ref.definition is None:
             return ALGORITHMS[ref.algorithm].new()
         if ref.definition not in self._added:
-            self._added[ref.definition] = unpack(self._memory.definition(*ref.definition))
+            with ended_children():
+                self._added[ref.definition] = unpack(self._memory.definition(*ref.definition))
         return self._added[ref.definition]()
 
     def __repr__(self) -> str:
@@ -76,7 +79,8 @@ class Lane:
 def serve(parent: socket.socket, memory: SharedMemory) -> None:
     """Perform orders until the parent is gone, which may show in reading or in answering."""
     lane = Lane(memory)
-    with suppress(ConnectionError), parent.makefile("rb") as orders:
+    # OSError: also a child that a hasher has forked, which has no socket any more.
+    with suppress(OSError), parent.makefile("rb") as orders:
         parent.sendall(wire.READY)
         while order := wire.read_order(orders):
             parent.sendall(wire.encode_answer(lane.perform(order)))
@@ -93,6 +97,12 @@ def _die_with(parent_pid: int) -> None:
         raise SystemExit
 
 
+def _close(parent: socket.socket) -> None:
+    """Close a socket at once, also one that a file still reads from. Twice is fine."""
+    with suppress(OSError):
+        os.close(parent.detach())
+
+
 def main() -> None:
     """Run one lane."""
     # A service manager may signal every process of a service; how the lanes end is the parent's business.
@@ -102,6 +112,8 @@ def main() -> None:
     _die_with(parent_pid)
     memory = SharedMemory(memory_fd, cell_count=cell_count, slot_count=slot_count, slot_bytes=slot_bytes)
     with socket.socket(fileno=socket_fd) as parent:
+        # A hasher's child that lives on would hide this lane's death, or answer in its place.
+        os.register_at_fork(after_in_child=partial(_close, parent))
         serve(parent, memory)
 
 

@@ -185,12 +185,14 @@ class LanePool:
 
     def _receive(self, lane: LaneProcess) -> None:
         try:
-            answers = lane.receive()
+            for answer in lane.receive():
+                if not lane.owes_answer:
+                    # Nobody knows which work each of its answers is of.
+                    log.warning("A hashing lane answers unasked and is killed", pid=lane.pid)
+                    raise EOFError  # noqa: TRY301 -- it is replaced like one that has ended
+                self._take(lane, answer)
         except EOFError:
             self._replace(lane)
-        else:
-            for answer in answers:
-                self._take(lane, answer)
         self._dispatch()
 
     def _take(self, lane: LaneProcess, answer: Answer) -> None:

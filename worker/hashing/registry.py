@@ -10,9 +10,9 @@ from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import NamedTuple
 
+from worker.hashing.added_code import contained
 from worker.hashing.algorithms import ALGORITHMS, Algorithm, Hasher
 from worker.hashing.custom import make_algorithm
-from worker.hashing.definitions import one_line
 from worker.hashing.errors import BadAlgorithmError, UnknownAlgorithmError
 
 GROUP = "worker.algorithms"
@@ -60,7 +60,8 @@ def register_algorithm(
         name: how payloads, settings and the command line call it: 1 to 32 of a-z, 0-9, hyphen, underscore and
             dot. It is also the platform's name of the hash, unless the settings (api.hash_names) say another.
         new: makes a hasher that has seen no byte; a class whose constructor needs nothing, or any function
-            like those of hashlib. The bytes that its `update` is given change as soon as it has returned.
+            like those of hashlib. Its `update` is given bytes that are cut anywhere, can't be changed, and
+            are others as soon as it has returned.
         digest_bits: the width of its digest; where it is missing, that of no bytes tells.
         label: how messages to people call it; the name in capitals where it is missing.
         seconds_per_gb: CPU seconds for 1e9 bytes, by which the lanes' work is shared out; where it is
@@ -131,12 +132,11 @@ def _offered(name: str) -> Algorithm | str:
     if len(offers) > 1:
         return f"{packages} offer one each; uninstall all but one."
     try:
-        new = offers[0].load()
-    # A package may leave by sys.exit too, and must not take us along.
-    except (Exception, SystemExit) as error:  # noqa: BLE001 -- told to whoever asks for the algorithm
-        return f"{packages} can't be loaded ({one_line(error)})."
-    try:
+        with contained(f"{packages} can't be loaded"):
+            new = offers[0].load()
         return make_algorithm(name, new)
+    except ValueError as error:
+        return str(error)
     except BadAlgorithmError as error:
         return error.reason
 

@@ -61,6 +61,9 @@ class Crc32(Base):
 @pytest.fixture(autouse=True)
 def _nothing_added(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(registry, "_registered", {})
+    # An earlier test's packages are gone.
+    registry._offers.cache_clear()
+    registry._offered.cache_clear()
 
 
 @pytest.fixture
@@ -158,21 +161,29 @@ async def test_a_lane_that_replaces_a_dead_one_knows_the_added_algorithms(
 
 
 _FAULTS = {
-    "__init__": ("def __init__(self): trip()", "RuntimeError: tripped over it."),
-    "update": ("def update(self, data): trip()", "RuntimeError: tripped over it."),
-    "digest": ("def digest(self): trip(); return b'1234'", "RuntimeError: tripped over it."),
-    "sys.exit": ("def update(self, data): in_lane() and sys.exit(7)", "SystemExit: 7."),
+    "__init__": ("def __init__(self): trip(); self.value = 0", "RuntimeError: tripped over it."),
+    "update": ("def update(self, data): trip(); self.take(data)", "RuntimeError: tripped over it."),
+    "digest": ("def digest(self): trip(); return self.whole()", "RuntimeError: tripped over it."),
+    "sys.exit": ("def update(self, data): in_lane() and sys.exit(7); self.take(data)", "SystemExit: 7."),
     "too short": (
-        "def digest(self): return b'123' if in_lane() else b'1234'",
+        "def digest(self): return self.whole()[in_lane():]",
         "ValueError: digest() gave 3 bytes instead of 4.",
     ),
     "too long": (
-        "def digest(self): return b'12345' if in_lane() else b'1234'",
+        "def digest(self): return self.whole() + b'5' * in_lane()",
         "ValueError: digest() gave 5 bytes instead of 4.",
     ),
     "no bytes": (
-        "def digest(self): return '1234' if in_lane() else b'1234'",
+        "def digest(self): return '1234' if in_lane() else self.whole()",
         "TypeError: digest() gave str instead of bytes.",
+    ),
+    "changes its bytes": (
+        "def update(self, data): self.take(data); in_lane() and data.__setitem__(0, 0)",
+        "TypeError: cannot modify read-only memory.",
+    ),
+    "keeps its bytes": (
+        "def update(self, data): self.take(data); self.kept = in_lane() and pickle.PickleBuffer(data)",
+        "BufferError: update() keeps its bytes, which change as soon as it has returned.",
     ),
 }
 
@@ -207,7 +218,7 @@ async def test_one_that_fails_in_a_lane_costs_its_own_session_only(
 def _works_only_here(method: str) -> Any:
     """Make a class that passes the first try in this process, and fails by one method in a lane."""
     return run_cell(f"""
-import os, sys
+import os, pickle, sys, zlib
 
 def in_lane():
     return os.getpid() != {os.getpid()}
@@ -217,9 +228,10 @@ def trip():
         raise RuntimeError("tripped\\n  over it.")
 
 class Broken:
-    def __init__(self): pass
-    def update(self, data): pass
-    def digest(self): return b"1234"
+    def __init__(self): self.value = 0
+    def take(self, data): self.value = zlib.crc32(data, self.value)
+    def whole(self): return self.value.to_bytes(4, "big")
+    update, digest = take, whole
     {method}
 """)["Broken"]
 
@@ -238,8 +250,8 @@ async def test_what_a_lane_cannot_import_is_told_with_what_to_do(
         await hash_object(pool, b"abc", ["crc32"])
 
     assert str(caught.value) == (
-        "Hashing with crc32 failed: ImportError: a hashing lane can't load it "
-        "(ModuleNotFoundError: No module named 'nowhere_else'); install its module as a package."
+        "Hashing with crc32 failed: ImportError: a hashing lane can't load it, install its module "
+        "as a package (ModuleNotFoundError: No module named 'nowhere_else')."
     )
     assert await hash_object(pool, b"abc") == hash_bytes(b"abc", ALGORITHMS)
     assert pool.lane_pids == pids
@@ -265,3 +277,78 @@ async def test_a_slow_algorithm_is_no_hung_one(hash_object: HashObject) -> None:
 
         assert digests == {"slow": _crc32(bytes(2 * _SLOT))}
         assert pool.lane_pids == pids
+
+
+async def test_one_that_tries_to_change_its_bytes_harms_no_digest_beside_it(
+    pool: LanePool, hash_object: HashObject, pattern: Pattern
+) -> None:
+    """All algorithms read the same slot, at once."""
+    meddling = """
+        import zlib
+
+        class Meddling:
+            def __init__(self): self.value = 0
+            def update(self, data):
+                if not data.readonly: data[0] ^= 0xFF
+                self.value = zlib.crc32(data, self.value)
+            def digest(self): return self.value.to_bytes(4, "big")
+    """
+    register_algorithm("meddling", run_cell(meddling)["Meddling"])
+    data = pattern(100 * _SLOT)
+
+    digests = await hash_object(pool, data, ["meddling", *ALGORITHMS])
+
+    assert digests == hash_bytes(data, ALGORITHMS) | {"meddling": _crc32(data)}
+
+
+def _forking(what_the_child_does: str) -> Any:
+    """Make a class that forks at each piece in a lane."""
+    return run_cell(f"""
+import os, time, zlib
+
+class Forking:
+    def __init__(self): self.value = 0
+    def update(self, data):
+        self.value = zlib.crc32(data, self.value)
+        if os.getpid() != {os.getpid()} and os.fork() == 0:
+            {what_the_child_does}
+    def digest(self): return self.value.to_bytes(4, "big")
+""")["Forking"]
+
+
+@pytest.mark.parametrize("what_the_child_does", ["pass", "raise ValueError", "raise SystemExit"])
+async def test_the_children_of_one_that_forks_answer_nothing(
+    hash_object: HashObject, pattern: Pattern, what_the_child_does: str
+) -> None:
+    """Neither its own digests nor those after it are another work's."""
+    register_algorithm("forking", _forking(what_the_child_does))
+    data = pattern(20 * _SLOT)
+    async with LanePool(lane_count=1, slot_count=8, slot_bytes=_SLOT) as pool:
+        pids = pool.lane_pids
+
+        beside = await hash_object(pool, data, ["forking", "md5", "blake3"])
+        after = [await hash_object(pool, pattern(size), ["md5", "sha512"]) for size in range(5)]
+
+        assert beside == hash_bytes(data, ["md5", "blake3"]) | {"forking": _crc32(data)}
+        assert after == [hash_bytes(pattern(size), ["md5", "sha512"]) for size in range(5)]
+        assert pool.lane_pids == pids
+
+
+async def test_a_child_that_lives_on_does_not_hide_its_lanes_death(
+    hash_object: HashObject, until: Until, tmp_path: Path
+) -> None:
+    """The lane is replaced although its child has all of its descriptors but the socket."""
+    child = tmp_path / "child"
+    told = f"open({str(child)!r}, 'w').write(str(os.getpid())); time.sleep(600)"
+    register_algorithm("forking", _forking(told))
+    async with LanePool(lane_count=1, slot_count=8, slot_bytes=_SLOT) as pool:
+        dead = pool.lane_pids
+        await hash_object(pool, b"abc", ["forking"])
+        await until(lambda: child.exists() and child.read_text(encoding="utf-8") != "")
+        os.kill(dead[0], signal.SIGKILL)
+
+        try:
+            await until(lambda: pool.lane_pids not in {dead, ()})
+            assert await hash_object(pool, b"abc", ["md5"]) == hash_bytes(b"abc", ["md5"])
+        finally:
+            os.kill(int(child.read_text(encoding="utf-8")), signal.SIGKILL)

@@ -244,3 +244,16 @@ async def test_a_lane_without_work_may_be_silent_for_ever(pool: LanePool) -> Non
         pool._watch()
 
     assert [process.poll() for process in before] == [None, None]
+
+
+async def test_a_lane_that_answers_unasked_is_replaced(
+    pool: LanePool, hash_object: HashObject, pattern: Pattern, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its later answers would be taken for those of other works."""
+    lane, data = pool._lanes[0], pattern(100_000)
+    monkeypatch.setattr(lane, "receive", lambda: [wire.Answer(b"unasked"), wire.Answer(b"again")])
+
+    pool._receive(lane)
+
+    assert lane.pid not in pool.lane_pids
+    assert await hash_object(pool, data) == hash_bytes(data, ALGORITHMS)

@@ -54,8 +54,8 @@ async def test_the_settings_may_say_another_name_or_none(
 
 async def test_one_that_fails_fails_its_files_with_a_sentence(bench: Any) -> None:
     """The job tells the file, the algorithm and the reason; nothing of the file is stored."""
-    guard = "    def update(self, data):\n        assert data[:1] != b'!', 'no exclamation'\n"
-    register_algorithm("crc32", run_cell(CRC32 + guard)["Crc32"])
+    guard = "(self, data):\n        assert data[:1] != b'!', 'no exclamation'"
+    register_algorithm("crc32", run_cell(CRC32.replace("(self, data):", guard))["Crc32"])
     good, bad = await bench.add(b"abc"), await bench.add(b"!abc", "bad.bin")
 
     ended = await bench.run(file_ids=[good, bad], function_params={"algorithms": ["md5", "crc32"]})

@@ -1,6 +1,7 @@
 """Every algorithm by its name: ours, registered ones, and those of packages."""
 
 import hashlib
+import signal
 import sys
 import zlib
 from collections.abc import Iterator
@@ -18,6 +19,9 @@ from worker.hashing.registry import added_names, list_algorithms, register_algor
 @pytest.fixture(autouse=True)
 def _nothing_added(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(registry, "_registered", {})
+    # An earlier test's packages are gone.
+    registry._offers.cache_clear()
+    registry._offered.cache_clear()
 
 
 @pytest.fixture
@@ -158,6 +162,8 @@ def test_a_package_is_loaded_once_and_only_when_it_is_asked_for(packages: Path) 
             "sums 1.0 can't be loaded (OSError: no licence).",
         ),
         ("raise SystemExit", "sums:X", "sums 1.0 can't be loaded (SystemExit)."),
+        ("raise KeyboardInterrupt", "sums:X", "sums 1.0 can't be loaded (KeyboardInterrupt)."),
+        ("X = 'two\\nlines'", "sums:X", "'two\\nlines' makes no hashers; give a class"),
         ("", "sums:X", "sums 1.0 can't be loaded (AttributeError: module 'sums' has no attribute 'X')."),
         ("", "no_such_module:X", "sums 1.0 can't be loaded (ModuleNotFoundError: No module named"),
         ("X = 7", "sums:X", "7 makes no hashers; give a class, or a function like hashlib.sha1."),
@@ -178,6 +184,30 @@ def test_a_package_that_cannot_be_used_stops_nothing_else(
     assert [row.name for row in resolve(["md5", "crc32"])] == ["md5", "crc32"]
     usable = {listed.name: isinstance(listed.found, Algorithm) for listed in list_algorithms()}
     assert usable == {**dict.fromkeys(ALGORITHMS, True), "broken": False, "crc32": True}
+
+
+def test_ctrl_c_while_a_package_is_loaded_ends_the_command(packages: Path) -> None:
+    """It is our user's, not the package's, which may be asked for again."""
+    source = f"{CRC32}\nimport os\nif not os.path.exists(__file__ + '.again'): "
+    source += "open(__file__ + '.again', 'w').close(); import signal; signal.raise_signal(signal.SIGINT)"
+    add_package(packages, "sums", source, crc32="sums:Crc32")
+
+    with pytest.raises(KeyboardInterrupt):
+        resolve(["crc32"])
+
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert resolve(["crc32"])[0].digest_bits == 32
+
+
+def test_what_a_package_prints_goes_to_standard_error(
+    packages: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Standard output has our results, which programs read."""
+    add_package(packages, "sums", f"{CRC32}\nprint('welcome')", crc32="sums:Crc32")
+
+    resolve(["crc32"])
+
+    assert capsys.readouterr() == ("", "welcome\n")
 
 
 def test_a_package_cannot_take_the_name_of_our_own(packages: Path) -> None:
