@@ -184,6 +184,41 @@ def test_json_tells_each_line(check: Run) -> None:
     }
 
 
+@pytest.mark.parametrize("name", ["back\\slash", "\\", "carriage\rreturn", "new\nline", "a\\nb"])
+def test_a_name_stands_before_its_outcome_as_it_stands_in_a_list(
+    hash_worker: Run, tmp_path: Path, name: str
+) -> None:
+    """So it is one name, whatever it holds, and no outcome is hidden behind a carriage return."""
+    (tmp_path / name).write_bytes(b"abc")
+    written = hash_worker("hash", "--algorithms", "md5", name).stdout
+
+    done = hash_worker("hash", "--check", "-", stdin=written)
+
+    assert done.stdout == written.replace(f"{MD5}  ", "").replace("\n", ": OK\n")
+
+
+def test_a_standard_input_that_is_closed_is_told(tmp_path: Path) -> None:
+    """As a list and as a target, in the words for a file that can't be read."""
+    shell = 'exec "$0" -m worker hash --algorithms md5 "$@" <&-'
+    (tmp_path / "list").write_text(f"{MD5}  -\n")
+
+    told = [
+        subprocess.run(
+            ["sh", "-c", shell, sys.executable, *arguments],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=90,
+            check=False,
+        )
+        for arguments in (["-"], ["--check", "-"], ["--check", "--status", "list"])
+    ]
+
+    assert [(done.returncode, done.stdout, done.stderr) for done in told] == [
+        (1, "", "hash-worker: -: Bad file descriptor.\n")
+    ] * 3
+
+
 def test_an_unknown_algorithm_is_told(check: Run) -> None:
     """Before any list is read: exit status 2."""
     done = check("--algorithms", "md4", "right.md5")

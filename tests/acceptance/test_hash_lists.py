@@ -189,6 +189,19 @@ def test_a_standard_output_that_is_full_is_told(hash_: Run, run: Run, tmp_path: 
     assert done.stderr == b"hash-worker: Standard output can't be written: No space left on device.\n"
 
 
+@pytest.mark.parametrize("options", ["", "--json", "--output-dir lists", "--check"])
+def test_a_standard_output_that_is_closed_is_told(run: Run, tmp_path: Path, options: str) -> None:
+    """Nothing printed is nothing done, whatever was hashed for it: exit status 1."""
+    (tmp_path / "file").write_bytes(b"abc")
+    (tmp_path / "list").write_bytes(run("md5sum", "file").stdout)
+    target = "list" if options == "--check" else "file"
+
+    done = run("sh", "-c", f"{sys.executable} -m worker hash {options} {target} --algorithms md5 >&-")
+
+    assert done.returncode == 1
+    assert done.stderr == b"hash-worker: Standard output can't be written: Bad file descriptor.\n"
+
+
 def test_a_reader_that_has_left_ends_it_in_silence(hash_: Run, run: Run, tmp_path: Path) -> None:
     """As `head` leaves whatever writes to it."""
     for number in range(2000):

@@ -137,8 +137,9 @@ def hash_(
             form = OutputForm(as_json=as_json, is_tagged=tag, ends_by_zero=zero, folder=output_dir)
             is_right = hash_all(loaded, targets, chosen, view, form, is_recursive=recursive)
     except OutputError as error:
-        # What standard output still holds back would fail once more at the very end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if sys.stdout is not None:
+            # What it still holds back would fail once more at the very end.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         is_right = False
         if str(error):
             say_wrong(str(error))

@@ -118,8 +118,7 @@ class _Report:
         if self._rules.as_json:
             self._array.add(_as_json(checked))
         elif not self._rules.is_silent and not (self._rules.is_quiet and checked.outcome is Outcome.OK):
-            mark, name = escape(os.fsencode(checked.entry.name))
-            self._view.print(mark + name + f": {checked.outcome}\n".encode())
+            self._view.print(_shown(checked.entry.name) + f": {checked.outcome}\n".encode())
 
     def conclude(self) -> bool:
         """Tell of the list as a whole; give whether it is right."""
@@ -149,6 +148,15 @@ class _Report:
             self._view.say(f"WARNING: {computed} did NOT match")
         if self._rules.ignores_missing and not counts[Outcome.OK]:
             self._view.say(f"{self._list.name}: no file was verified")
+
+
+def _shown(name: str) -> bytes:
+    """Give a name as it stands before its outcome: escaped as in a list, as coreutils 9.4 to 9.10 have it.
+
+    From 8.25 to 9.3 only a name with a newline was: one that begins with a backslash looked like an escaped
+    one, and a carriage return could hide an outcome on a terminal. 9.4 mends that as a bug.
+    """
+    return b"".join(escape(os.fsencode(name)))
 
 
 def _as_json(checked: Checked) -> dict[str, str | None]:

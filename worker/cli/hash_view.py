@@ -1,7 +1,9 @@
 """What `hash` shows: lines on standard output, sentences on standard error, and on a terminal a bar."""
 
 import asyncio
+import errno
 import json
+import os
 import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -62,7 +64,7 @@ class HashView:
     def print(self, line: bytes) -> None:
         """Print bytes, line ends among them."""
         self._waiting.append(line)
-        if self._live is None or not sys.stdout.isatty():
+        if self._live is None or sys.stdout is None or not sys.stdout.isatty():
             self._flush()
 
     def say(self, sentence: str) -> None:
@@ -119,6 +121,8 @@ class HashView:
         self._waiting.clear()
         if lines:
             with output_to("Standard output"):
+                if sys.stdout is None:  # it was closed before we began, and echo would print nowhere
+                    raise OSError(errno.EBADF, os.strerror(errno.EBADF))
                 typer.echo(lines, nl=False)
 
     def _put_up(self) -> None:

@@ -1,8 +1,10 @@
 """What the platform has, by id, for plain functions. They go to the platform of the last request made."""
 
+import re
 from enum import StrEnum
 from typing import Any, Literal, overload
 
+from worker.hashing.algorithms import Algorithm
 from worker.hashing.errors import HashingError
 from worker.hashing.registry import resolve
 from worker.jobs import messages
@@ -11,6 +13,8 @@ from worker.libsafe.json_text import flattened, format_json_item
 from worker.libsafe.reports import HashReport, MessageReport
 from worker.notebook.driver import Driver
 from worker.notebook.errors import NotebookError
+
+_HEXADECIMAL = re.compile(r"(?:[0-9a-f]{2})+", re.IGNORECASE | re.ASCII)
 
 
 class File:
@@ -64,22 +68,24 @@ class File:
         Args:
             file_id: The file.
             algorithm: Our name of it, or any other name in the settings' `api.hash_names`.
-            hex_digest: In hexadecimal digits.
+            hex_digest: In hexadecimal digits, with nothing between them: as many as the algorithm's digests
+                have, where we know it.
 
         Returns:
             Whether it is stored; where the platform has no name for the algorithm, a message of the job tells
             it instead.
 
         Raises:
-            NotebookError: The digest is none.
+            NotebookError: The digest is none, or none of that algorithm.
         """
-        digest = _bytes_of(file_id, algorithm, hex_digest)
+        known = _known(algorithm)
+        digits = _digits(file_id, algorithm, hex_digest, known)
         driver = Driver.last()
         is_stored = driver.connections.platforms.policy().hash_name(algorithm) is not None
         if is_stored:
-            driver.ask(driver.job.put(HashReport(file_id, algorithm, digest.hex())))
+            driver.ask(driver.job.put(HashReport(file_id, algorithm, digits)))
         else:
-            text = messages.digest_message(_label(algorithm), digest.hex())
+            text = messages.digest_message(known.label if known else algorithm.upper(), digits)
             driver.ask(driver.job.put(MessageReport(text, file_id=file_id)))
         return is_stored
 
@@ -130,18 +136,22 @@ class Util:
     format_json_item = staticmethod(format_json_item)
 
 
-def _bytes_of(file_id: str, algorithm: str, hex_digest: str) -> bytes:
+def _known(algorithm: str) -> Algorithm | None:
+    if not isinstance(algorithm, str):
+        raise NotebookError(f"A hash algorithm has to be named by a text, not by {algorithm!r}.")
     try:
-        digest = bytes.fromhex(hex_digest)
-    except ValueError:
-        digest = b""
-    if not digest:
-        raise NotebookError(f"The {algorithm} hash of file {file_id} has to be hexadecimal digits.")
-    return digest
-
-
-def _label(algorithm: str) -> str:
-    try:
-        return resolve([algorithm])[0].label
+        return resolve([algorithm])[0]
     except HashingError:
-        return algorithm.upper()
+        return None
+
+
+def _digits(file_id: str, algorithm: str, hex_digest: str, known: Algorithm | None) -> str:
+    """Give a digest's digits in lower case."""
+    if not isinstance(hex_digest, str) or not _HEXADECIMAL.fullmatch(hex_digest):
+        raise NotebookError(f"The {algorithm} hash of file {file_id} has to be a text of hexadecimal digits.")
+    if known and len(hex_digest) != 2 * known.digest_bytes:
+        raise NotebookError(
+            f"The {algorithm} hash of file {file_id} has to have {2 * known.digest_bytes} hexadecimal digits,"
+            f" not {len(hex_digest)}."
+        )
+    return hex_digest.lower()

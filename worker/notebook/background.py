@@ -1,16 +1,18 @@
 """The event loop behind a notebook, in a thread of its own, so that cells may call plain functions.
 
 It is begun when it is first needed, also where an event loop runs already, as in Jupyter; it ends with the
-program.
+program. A forked process has one of its own, since no thread goes with it: what its parent has opened can't
+be used there, nor does it end there.
 """
 
+import os
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from concurrent.futures import Future
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from typing import Any, TypeVar
 
-from worker.notebook.errors import OUR_ERRORS
+from worker.notebook.errors import OUR_ERRORS, NotebookError
 from worker.queueing.loop_thread import LoopThread
 
 T = TypeVar("T")
@@ -18,19 +20,37 @@ Stack = AsyncExitStack[bool | None]
 
 
 class Background:
-    """The one event loop, and what is open in it until the program's end."""
+    """The one event loop of a process, and what is open in it until the program's end.
 
-    def __init__(self) -> None:
+    Args:
+        before_the_end: What is to be done then, while the loop still runs.
+        parents: That of the process from which this one was forked.
+    """
+
+    def __init__(
+        self, before_the_end: Iterable[Callable[[], None]] = (), parents: "Background | None" = None
+    ) -> None:
         self._beginning = threading.Lock()
         self._loop: LoopThread[Stack] | None = None
-        self._before_the_end: list[Callable[[], None]] = []
+        self._before_the_end = list(before_the_end)
+        self._is_parents = False
+        # Kept: whatever collected its loop would close what the parent's loop waits with, which is shared.
+        self._parents = parents
 
     def __repr__(self) -> str:
         return f"<Background {'idle' if self._loop is None else 'running'}>"
 
     def start(self, work: Coroutine[Any, Any, T]) -> Future[T]:
-        """Begin a coroutine and give its end, which can be cancelled."""
-        return self._running().start(work)
+        """Begin a coroutine and give its end, which can be cancelled.
+
+        Raises:
+            NotebookError: The loop is that of this process's parent.
+        """
+        try:
+            return self._running().start(work)
+        except NotebookError:
+            work.close()
+            raise
 
     def wait(self, work: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine to its end; an interrupt cancels it."""
@@ -52,7 +72,14 @@ class Background:
         """Have something done at the program's end, while the loop still runs."""
         self._before_the_end.append(do)
 
+    def leave_to_parent(self) -> "Background":
+        """Give the one of a process that was just forked; this one works in its parent alone."""
+        self._is_parents = True
+        return Background(self._before_the_end, parents=self)
+
     def _running(self) -> LoopThread[Stack]:
+        if self._is_parents:
+            raise NotebookError("This process was forked: make its Request there, or start it by spawn.")
         with self._beginning:
             if self._loop is None:
                 self._loop = LoopThread(Stack, name="notebook").__enter__()  # _end leaves it
@@ -63,6 +90,8 @@ class Background:
             return self._loop
 
     def _end(self) -> None:
+        if self._is_parents:
+            return  # a forked process has its parent's duties at its end too
         assert self._loop is not None
         try:
             for do in self._before_the_end:
@@ -71,5 +100,17 @@ class Background:
             self._loop.__exit__(None, None, None)
 
 
-background = Background()
-"""The one of this program."""
+_of_this_process = Background()
+
+
+def background() -> Background:
+    """Give the one of this process."""
+    return _of_this_process
+
+
+def _begin_anew() -> None:
+    global _of_this_process  # noqa: PLW0603 - a process has one
+    _of_this_process = _of_this_process.leave_to_parent()
+
+
+os.register_at_fork(after_in_child=_begin_anew)

@@ -12,7 +12,7 @@ from worker.bootstrap.platforms import ConfiguredPlatforms, make_routes
 from worker.bootstrap.stores import ConfiguredStores
 from worker.libsafe.client import open_http
 from worker.libsafe.routes import Routes
-from worker.notebook.background import background
+from worker.notebook.background import Background, background
 from worker.settings import Settings, load
 
 _given: dict[str, Any] = {}
@@ -21,8 +21,17 @@ _open: "Connections | None" = None
 
 @dataclass(frozen=True, slots=True)
 class Connections:
-    """What the requests of a notebook share while its settings stay the same."""
+    """What the requests of a notebook share while its settings stay the same.
 
+    Args:
+        background: The event loop that it is all open in.
+        settings: As they were when it was opened.
+        routes: From the addresses that the platform gives to those that are connected to.
+        platforms: The jobs APIs.
+        stores: The S3 storages.
+    """
+
+    background: Background
     settings: Settings
     routes: Routes
     platforms: ConfiguredPlatforms
@@ -56,20 +65,21 @@ def connections() -> Connections:
     """
     global _open  # noqa: PLW0603 - as above
     settings = load(**_given)
-    if _open is None or _open.settings != settings:
+    here = background()
+    if _open is None or _open.settings != settings or _open.background is not here:
         _log_to_standard_error()
-        _open = background.open(_opened(settings))
+        _open = here.open(_opened(settings, here))
     return _open
 
 
 @asynccontextmanager
-async def _opened(settings: Settings) -> AsyncIterator[Connections]:
+async def _opened(settings: Settings, here: Background) -> AsyncIterator[Connections]:
     routes = make_routes(settings.api)
     async with (
         open_http(max_connections=settings.api.connections) as http,
         ConfiguredStores(settings) as stores,
     ):
-        yield Connections(settings, routes, ConfiguredPlatforms(settings.api, routes, http), stores)
+        yield Connections(here, settings, routes, ConfiguredPlatforms(settings.api, routes, http), stores)
 
 
 def _log_to_standard_error() -> None:

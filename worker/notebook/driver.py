@@ -4,7 +4,6 @@ from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 from worker.libsafe.errors import JobAddress
-from worker.notebook.background import background
 from worker.notebook.connections import connections
 from worker.notebook.errors import NotebookError
 from worker.notebook.job import NotebookJob
@@ -43,8 +42,12 @@ class Driver:
         return f"<Driver of {self.client!r}>"
 
     def ask(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run a coroutine, such as a call of the client, in the event loop and wait for its end."""
-        return background.wait(work)
+        """Run a coroutine, such as a call of the client, in the event loop and wait for its end.
+
+        Raises:
+            NotebookError: The driver is that of a process from which this one was forked.
+        """
+        return self.connections.background.wait(work)
 
     def make_last(self) -> None:
         """Let verbs without a request go to this platform from now on."""

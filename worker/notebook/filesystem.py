@@ -8,7 +8,6 @@ from worker.jobs.file_objects import FileObjects
 from worker.jobs.plan import check_hashable
 from worker.libsafe.errors import LibsafeError
 from worker.libsafe.models import FileRecord
-from worker.notebook.background import background
 from worker.notebook.driver import Driver
 from worker.notebook.errors import UnreadableFileError
 from worker.notebook.job import unread_message
@@ -40,7 +39,7 @@ class Storage:
         return open_stream(
             _FileSource(store, self, file),
             address,
-            background.start,
+            self._driver.connections.background.start,
             name=file.fullpath,
             range_bytes=settings.hashing.slot_bytes,
             ranges_in_flight=settings.reading.ranges_in_flight,

@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import os
 import secrets
 import sys
 from collections.abc import Callable, Sequence
@@ -45,6 +46,8 @@ class NotebookJob:
         id: The job's.
         status: What the platform was told; None before the job is begun.
         unread_files: Files that could not be read; with one of them the job ends FAILED.
+        unfinished_files: Files that are to be hashed and are not done; likewise.
+        unfinished_listings: Times that those files are being looked up, or were not all found; likewise.
         refused_reports: Reports that the platform refused; likewise.
     """
 
@@ -59,6 +62,8 @@ class NotebookJob:
         self.id = address.job_id
         self.status: JobStatus | None = None
         self.unread_files = 0
+        self.unfinished_files = 0
+        self.unfinished_listings = 0
         self.refused_reports = 0
         self._client = client
         self._policy = policy
@@ -90,7 +95,8 @@ class NotebookJob:
 
         Args:
             reports: Of the job; its end is told by `end` alone.
-            done: What a file came to, if they are about one.
+            done: What a file came to, if they are about one, which was counted as unfinished. It is so still
+                when anything but a refusal is raised.
 
         Raises:
             PermanentLibsafeError: The first refusal; the others were sent.
@@ -98,7 +104,6 @@ class NotebookJob:
             NotebookError: The job has ended.
         """
         self._check_not_ended()
-        self.unread_files += done is not None and done.kind == "not_hashed"
         refusal: PermanentLibsafeError | None = None
         for report in reports:
             try:
@@ -108,6 +113,9 @@ class NotebookJob:
             except PermanentLibsafeError as error:
                 self.refused_reports += 1
                 refusal = refusal or error
+        if done is not None:
+            self.unfinished_files -= 1
+            self.unread_files += done.kind == "not_hashed"
         if refusal is not None:
             raise refusal
 
@@ -163,10 +171,14 @@ class NotebookJob:
     @property
     def missing(self) -> str:
         """What the job has not done, in words; empty if nothing is known."""
-        counts = ((self.unread_files, "file", "not read"), (self.refused_reports, "report", "refused"))
+        counts = (
+            (self.unfinished_listings, "listing of files", "listings of files", "not finished"),
+            (self.unread_files + self.unfinished_files, "file", "files", "not read"),
+            (self.refused_reports, "report", "reports", "refused"),
+        )
         return " and ".join(
-            f"1 {what} was {state}" if count == 1 else f"{count} {what}s were {state}"
-            for count, what, state in counts
+            f"1 {one} was {state}" if count == 1 else f"{count} {several} were {state}"
+            for count, one, several, state in counts
             if count
         )
 
@@ -192,7 +204,7 @@ def unread_message(name: str, error: ReadingError) -> str:
 def _end_the_unended() -> None:
     """End the jobs that nobody has ended when the program does."""
     if _unended:
-        background.wait(_break_off(list(_unended.values())))
+        background().wait(_break_off(list(_unended.values())))
 
 
 async def _break_off(jobs: Sequence[NotebookJob]) -> None:
@@ -209,4 +221,5 @@ async def _break_off_in_time(job: NotebookJob) -> None:
         await job.break_off(_FORGOTTEN)
 
 
-background.before_the_end(_end_the_unended)
+background().before_the_end(_end_the_unended)
+os.register_at_fork(after_in_child=_unended.clear)  # they are the parent's

@@ -1,6 +1,7 @@
 """The platform on this machine, from a cell."""
 
 import os
+import shutil
 import tempfile
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -12,6 +13,9 @@ from worker.local.platform import LocalPlatform
 from worker.local.sample import make_sample
 from worker.local.worker_config import worker_environment
 from worker.notebook.background import background
+
+_before: dict[Path, dict[str, str]] = {}
+"""This program's environment before each platform that runs, by its folder, in the order of their starts."""
 
 
 def start_local_platform(paths: Sequence[str | Path] = ()) -> "RunningPlatform":
@@ -39,8 +43,10 @@ class RunningPlatform:
 
     def __init__(self, paths: Sequence[Path]) -> None:
         self._stack = AsyncExitStack()
-        background.open(self._stack)
-        self._platform, self.file_ids = background.wait(self._stack.enter_async_context(_running(paths)))
+        self._background = background()
+        self._background.open(self._stack)
+        running = self._stack.enter_async_context(_running(paths))
+        self._platform, self.file_ids = self._background.wait(running)
         self.api_url = self._platform.api_url
 
     def __repr__(self) -> str:
@@ -64,15 +70,18 @@ class RunningPlatform:
             paths: The job's files by their paths.
             parameters: The payload's `function_params`, like `algorithms=["md5"]`.
         """
-        return background.wait(self._payload(file_ids, paths, parameters))
+        return self._background.wait(self._payload(file_ids, paths, parameters))
 
     def add(self, path: str | Path) -> list[str]:
         """Put a file, or all files of a folder, on the platform and give their ids."""
-        return background.wait(self._platform.add_path(Path(path).expanduser()))
+        return self._background.wait(self._platform.add_path(Path(path).expanduser()))
 
     def stop(self) -> None:
-        """End everything and give the settings back as they were; twice is fine."""
-        background.wait(self._stack.aclose())
+        """End everything and give the settings back as they were; twice is fine.
+
+        Where a platform was started later and still runs, its settings stay until it is stopped.
+        """
+        self._background.wait(self._stack.aclose())
 
     async def _payload(
         self, file_ids: Sequence[str], paths: Sequence[str], parameters: Mapping[str, Any]
@@ -83,16 +92,28 @@ class RunningPlatform:
 
 @asynccontextmanager
 async def _running(paths: Sequence[Path]) -> AsyncIterator[tuple[LocalPlatform, list[str]]]:
-    with tempfile.TemporaryDirectory(prefix="hash-worker-") as name:
-        directory = Path(name)
+    # No TemporaryDirectory, which would be removed at the end of a process that was forked from this one too.
+    directory = Path(tempfile.mkdtemp(prefix="hash-worker-"))
+    try:
         async with LocalPlatform(directory / "platform") as platform:
             file_ids = await platform.add_paths(paths or [make_sample(directory)])
-            environment = dict(os.environ)
-            _set_environment(worker_environment(platform, directory, environment))
+            _before[directory] = dict(os.environ)
             try:
+                _set_environment(worker_environment(platform, directory, os.environ))
                 yield platform, file_ids
             finally:
-                _set_environment(environment)
+                _leave_environment(directory)
+    finally:
+        shutil.rmtree(directory)
+
+
+def _leave_environment(directory: Path) -> None:
+    later = list(_before)[list(_before).index(directory) + 1 :]
+    environment = _before.pop(directory)
+    if later:
+        _before[later[0]] = environment
+    else:
+        _set_environment(environment)
 
 
 def _set_environment(variables: Mapping[str, str]) -> None:

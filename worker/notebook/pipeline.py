@@ -16,7 +16,6 @@ from worker.jobs.plan import FileReference, Plan
 from worker.libsafe.errors import PermanentLibsafeError
 from worker.libsafe.outbox import FileDone
 from worker.libsafe.reports import HashReport, MessageReport, Report
-from worker.notebook.background import background
 from worker.notebook.bar import Bar
 from worker.notebook.job import NotebookJob
 from worker.notebook.request import Request
@@ -26,14 +25,16 @@ _REFRESH_SECONDS = 0.25
 
 
 async def hash_files(
-    request: Request, algorithms: Sequence[str] | None = None, *, report: bool = True
+    request: Request, algorithms: str | Sequence[str] | None = None, *, report: bool = True
 ) -> Any:
     """Hash all files of a request as the service does: each read once, many at once, on all cores.
 
+    Where it is stopped half-way, by an error or by who waits for it, its job can't end COMPLETED any more.
+
     Args:
         request: Its job is begun if it was not; ending it stays with you.
-        algorithms: Names of algorithms, those that were registered too; None: what the payload asks for, else
-            what the settings say.
+        algorithms: Names of algorithms, or one name, those that were registered too; None: what the payload
+            asks for, else what the settings say.
         report: Tell the platform the messages and hashes of each file, and the sum. False tells nothing.
 
     Returns:
@@ -46,11 +47,12 @@ async def hash_files(
         LibsafeError: The platform is away, or refuses the key.
     """
     connections = request.driver.connections
-    names = algorithms or request.payload.algorithms or connections.settings.hashing.algorithms
+    given = [algorithms] if isinstance(algorithms, str) else algorithms
+    names = given or request.payload.algorithms or connections.settings.hashing.algorithms
     rows = resolve(names)
     with Bar() as bar:
         run = _Run(request, rows, bar, request.driver.job if report else None)
-        coming = asyncio.wrap_future(background.start(run.run()))
+        coming = asyncio.wrap_future(connections.background.start(run.run()))
         try:
             while not coming.done():
                 await asyncio.wait([coming], timeout=_REFRESH_SECONDS)
@@ -92,7 +94,12 @@ class _Run:
         settings = driver.connections.settings
         if self._job is not None:
             await self._job.begin()
+            self._job.unfinished_listings += 1
         await self._plan()
+        if self._job is not None:
+            # Told beforehand: who gives up waiting may end the job before this run knows that it is stopped.
+            self._job.unfinished_files += len(self._references)
+            self._job.unfinished_listings -= 1
         async with lane_pool(settings.hashing) as lanes:
             stores, routes = driver.connections.stores, driver.connections.routes
             files = FilesRun(

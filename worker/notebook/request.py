@@ -113,7 +113,14 @@ class Request:
         return self._end(is_successful=is_successful)
 
     def __enter__(self) -> Self:
-        self.job_init()
+        try:
+            self.job_init()
+        except Exception:
+            raise
+        except BaseException as error:
+            # Interrupted when the platform may have it RUNNING already; nobody calls __exit__ for that.
+            self.__exit__(type(error), error, error.__traceback__)
+            raise
         return self
 
     def __exit__(

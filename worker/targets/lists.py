@@ -17,7 +17,7 @@ from worker.targets.lines import (
     LineReader,
     read_manifest_line,
 )
-from worker.targets.target import STANDARD_INPUT, reason_of, shown
+from worker.targets.target import STANDARD_INPUT, check_standard_input, reason_of, shown
 
 # What programs that write lists are called, and so people's lists.
 _SHORT_NAMES = {"b2": "blake2b", "b3": "blake3"}
@@ -125,6 +125,7 @@ def _line_reader(
 
 def _lines(path: str) -> Iterator[bytes]:
     if path == STANDARD_INPUT:
+        check_standard_input()
         yield from _pieces(sys.stdin.buffer)
         return
     with Path(path).open("rb") as file:
@@ -139,9 +140,12 @@ def _pieces(file: BinaryIO) -> Iterator[bytes]:
 
 @cache
 def _by_plain_name() -> dict[str, str]:
-    """Give all algorithms by their names without hyphens: so BagIt writes them, and some people."""
-    names = [*ALGORITHMS, *added_names()]
-    return {**{_plain(name): name for name in names}, **_SHORT_NAMES}
+    """Give all algorithms by their names without hyphens: so BagIt writes them, and some people.
+
+    Of two names that differ in hyphens alone ours counts; one of other characters only is nobody's word.
+    """
+    names = [*added_names(), *ALGORITHMS]
+    return {**{plain: name for name in names if (plain := _plain(name))}, **_SHORT_NAMES}
 
 
 def _plain(name: str) -> str:

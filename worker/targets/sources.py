@@ -13,7 +13,14 @@ from worker.jobs.local_digests import SMALL_BYTES, hash_small_file, hash_stream
 from worker.settings import ANY_STORAGE, Settings, StorageSettings
 from worker.storage.errors import NoSuchObjectError
 from worker.storage.object_version import ObjectAddress
-from worker.targets.target import CONCERNS_ONE, STANDARD_INPUT, Hashed, Target, reason_of
+from worker.targets.target import (
+    CONCERNS_ONE,
+    STANDARD_INPUT,
+    Hashed,
+    Target,
+    check_standard_input,
+    reason_of,
+)
 
 if TYPE_CHECKING:
     from worker.hashing.lanes import LanePool
@@ -111,6 +118,7 @@ class Sources:
             async with self._objects:
                 return await self._hash_object(target, target.source)
         if target.source == STANDARD_INPUT:
+            check_standard_input()
             async with self._standard_input:
                 # It stays open: descriptor 0 is not ours to close.
                 with open(0, "rb", buffering=0, closefd=False) as stream:  # noqa: ASYNC230 - it is open already

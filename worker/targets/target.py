@@ -1,5 +1,8 @@
 """One thing to be hashed: a local file, standard input or an S3 object; and what came of it."""
 
+import errno
+import os
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +18,16 @@ STANDARD_INPUT = "-"
 
 CONCERNS_ONE = (OSError, StorageError, FileNotHashedError, HashingError)
 """What goes wrong with one target; the others go on."""
+
+
+def check_standard_input() -> None:
+    """Make sure that there is one: where it was closed, its descriptor is by now that of anything.
+
+    Raises:
+        OSError: There is none.
+    """
+    if sys.stdin is None:
+        raise OSError(errno.EBADF, os.strerror(errno.EBADF))
 
 
 @dataclass(frozen=True, slots=True)

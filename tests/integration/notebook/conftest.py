@@ -31,7 +31,7 @@ def on_platform(platform: RunningPlatform) -> OnPlatform:
     async def do(what: Callable[[LocalPlatform], Any]) -> Any:
         return what(platform._platform)
 
-    return lambda what: background.wait(do(what))
+    return lambda what: background().wait(do(what))
 
 
 @pytest.fixture

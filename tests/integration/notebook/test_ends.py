@@ -98,7 +98,7 @@ async def test_an_interrupted_program_ends_its_job(
 ) -> None:
     """Ctrl-C while it waits for the platform or for anything else."""
     job_id, payload = platform.new_job()
-    code = BEGIN + "print('ready', flush=True)\nwith request:\n    time.sleep(60)"
+    code = BEGIN + "with request:\n    print('ready', flush=True)\n    time.sleep(60)"
     program = await asyncio.create_subprocess_exec(
         sys.executable,
         "-c",

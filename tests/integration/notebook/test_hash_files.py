@@ -2,14 +2,20 @@
 
 import asyncio
 import hashlib
+import re
 import sys
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
 
 from worker.hashing import registry
 from worker.hashing.errors import UnknownAlgorithmError
+from worker.jobs.files_run import FilesRun
+from worker.jobs.plan import Page, Plan
+from worker.libsafe.errors import NotAuthorizedError
+from worker.libsafe.outbox import FileDone
+from worker.libsafe.reports import Report
 from worker.notebook import (
     File,
     NotebookError,
@@ -19,6 +25,7 @@ from worker.notebook import (
     pipeline,
     register_algorithm,
 )
+from worker.notebook.job import NotebookJob
 from worker.notebook.local_platform import RunningPlatform
 
 Texts = Callable[[str], list[str]]
@@ -180,6 +187,96 @@ async def test_who_gives_up_waiting_ends_the_run(
     with pytest.raises(asyncio.CancelledError):
         await hashing
     await is_cancelled.wait()
+
+
+@pytest.mark.parametrize("in_reports", [False, True])
+async def test_a_run_that_is_stopped_leaves_a_job_that_can_not_be_completed(
+    platform: RunningPlatform,
+    status: Status,
+    texts: Texts,
+    monkeypatch: pytest.MonkeyPatch,
+    in_reports: bool,  # noqa: FBT001 - a parameter of the test
+) -> None:
+    """Though the cell passes the error over; a file whose reports did not get there is not done."""
+    put = NotebookJob.put
+
+    async def fail(*_: object, **__: object) -> None:
+        raise NotAuthorizedError("The key is refused.")
+
+    async def put_one(self: NotebookJob, *reports: Report, done: FileDone | None = None) -> None:
+        if done is not None and done.file != platform.file_ids[0]:
+            await fail()
+        await put(self, *reports, done=done)
+
+    if in_reports:
+        monkeypatch.setattr(NotebookJob, "put", put_one)
+    else:
+        monkeypatch.setattr(FilesRun, "hash", fail)
+    request = Request(None, platform.payload(file_ids=platform.file_ids))
+    with pytest.raises(NotAuthorizedError):
+        await hash_files(request, ["md5"])
+    monkeypatch.undo()
+
+    with pytest.warns(UserWarning, match="files were not read"):
+        request.job_end(is_successful=True)
+
+    assert status(request.job_id) == "FAILED"
+    assert re.fullmatch(r"ERROR: The job ends FAILED: [23] files were not read\.", texts(request.job_id)[-1])
+
+
+async def test_who_gives_up_waiting_can_not_complete_the_job(
+    platform: RunningPlatform, status: Status, texts: Texts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though he ends it at once, before the run knows that it is stopped."""
+    is_begun = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    async def stay(*_: object) -> None:
+        loop.call_soon_threadsafe(is_begun.set)
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(FilesRun, "hash", stay)
+    request = Request(None, platform.payload(file_ids=platform.file_ids))
+    hashing = asyncio.create_task(hash_files(request, ["md5"]))
+    await is_begun.wait()
+    hashing.cancel()
+    await asyncio.wait([hashing])
+
+    with pytest.warns(UserWarning, match="3 files were not read"):
+        request.job_end(is_successful=True)
+
+    assert status(request.job_id) == "FAILED"
+    assert texts(request.job_id)[-1] == "ERROR: The job ends FAILED: 3 files were not read."
+
+
+async def test_files_that_could_not_be_listed_keep_the_job_from_being_completed(
+    platform: RunningPlatform, status: Status, texts: Texts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody knows then how many they are."""
+
+    async def refuse(_: object) -> AsyncIterator[Page]:
+        raise NotAuthorizedError("The key is refused.")
+        yield  # a generator
+
+    monkeypatch.setattr(Plan, "listed", refuse)
+    request = Request(None, platform.payload())
+    with pytest.raises(NotAuthorizedError):
+        await hash_files(request, ["md5"])
+
+    with pytest.warns(UserWarning, match="1 listing of files was not finished"):
+        request.job_end(is_successful=True)
+
+    assert status(request.job_id) == "FAILED"
+    assert texts(request.job_id) == ["ERROR: The job ends FAILED: 1 listing of files was not finished."]
+
+
+async def test_one_name_is_one_algorithm(platform: RunningPlatform) -> None:
+    """Though its letters could be gone through as names are."""
+    request = Request(None, platform.payload(file_ids=platform.file_ids[:1]))
+
+    table = await hash_files(request, "crc32c", report=False)
+
+    assert list(table.crc32c) == ["364b3fb7"]
 
 
 async def test_an_algorithm_of_a_cell_is_hashed_with_and_stored_under_its_name(

@@ -33,6 +33,26 @@ def test_until_it_is_stopped_this_program_has_its_settings(
     assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
 
 
+def test_of_two_the_settings_are_those_of_the_one_that_runs(tmp_path: Path) -> None:
+    """In whatever order they are stopped; at the end this program has its own again."""
+    (tmp_path / "a.txt").write_bytes(b"abc")
+    before = dict(os.environ)
+
+    with start_local_platform([tmp_path / "a.txt"]):
+        first = os.environ[CONFIG_VARIABLE]
+        with start_local_platform([tmp_path / "a.txt"]):
+            pass
+        in_order = os.environ[CONFIG_VARIABLE]
+    older, newer = (start_local_platform([tmp_path / "a.txt"]) for _ in range(2))
+    older.stop()
+    hosts = load().api.allowed_hosts
+    newer.stop()
+
+    assert in_order == first
+    assert hosts == (newer.api_url.removeprefix("http://"),)
+    assert dict(os.environ) == before
+
+
 def test_without_paths_it_has_a_sample_and_more_can_be_added(tmp_path: Path) -> None:
     """Each payload is a job of its own."""
     (tmp_path / "more.txt").write_bytes(b"more")

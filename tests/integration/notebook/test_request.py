@@ -2,13 +2,16 @@
 
 import asyncio
 import json
+import os
 import re
+import signal
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from worker.libsafe.client import PlatformClient
 from worker.libsafe.errors import HostNotAllowedError, NotFoundError, PayloadError, RejectedError
 from worker.notebook import S3, JobMessage, NotebookError, Request, configure
 from worker.notebook.local_platform import RunningPlatform
@@ -46,6 +49,34 @@ def test_what_a_block_raises_ends_the_job(
 
     assert status(request.job_id) == "FAILED"
     assert texts(request.job_id) == [f"ERROR: The job was broken off: {reason}"]
+
+
+@pytest.mark.parametrize("is_told", [False, True])
+def test_an_interrupt_while_a_block_begins_ends_the_job(
+    platform: RunningPlatform,
+    status: Status,
+    texts: Texts,
+    monkeypatch: pytest.MonkeyPatch,
+    is_told: bool,  # noqa: FBT001 - a parameter of the test
+) -> None:
+    """Whether the platform has it RUNNING by then or not; nobody else would before the kernel ends."""
+    request = Request(None, platform.payload())
+    set_job_status = PlatformClient.set_job_status
+
+    async def interrupted(*arguments: Any, **options: Any) -> None:
+        monkeypatch.undo()
+        if is_told:
+            await set_job_status(*arguments, **options)
+        os.kill(os.getpid(), signal.SIGINT)
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(PlatformClient, "set_job_status", interrupted)
+
+    with pytest.raises(KeyboardInterrupt), request:
+        pass
+
+    assert status(request.job_id) == "FAILED"
+    assert texts(request.job_id) == ["ERROR: The job was broken off: it was interrupted."]
 
 
 def test_a_job_that_was_ended_in_its_block_stays_so(platform: RunningPlatform, status: Status) -> None:

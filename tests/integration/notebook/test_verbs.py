@@ -1,5 +1,6 @@
 """The verbs that name no request: files, containers, jobs."""
 
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -8,6 +9,8 @@ import pytest
 from worker.libsafe.errors import NotFoundError
 from worker.notebook import Container, Driver, File, Job, NotebookError, Request, Util, driver
 from worker.notebook.local_platform import RunningPlatform
+
+MD5 = "900150983cd24fb0d6963f7d28e17f72"
 
 
 @pytest.fixture
@@ -66,13 +69,43 @@ def test_a_hash_that_the_platform_has_no_name_for_becomes_a_message(
     assert File.get_hashes(file_id) == {}
 
 
-@pytest.mark.parametrize("digest", ["", "xyz", "abc"])
+@pytest.mark.parametrize("algorithm", ["md5", "ssdeep"])
+@pytest.mark.parametrize(
+    "digest", ["", "xyz", "abc", MD5 + " ", "90 01", MD5 + "\n", "\uff10" * 32, MD5.encode(), None, 12]
+)
 def test_what_is_no_digest_is_not_stored(
-    platform: RunningPlatform, request_made: Request, digest: str
+    platform: RunningPlatform, request_made: Request, algorithm: str, digest: Any
 ) -> None:
-    """Hexadecimal digits, two a byte."""
-    with pytest.raises(NotebookError, match=r"The md5 hash of file \d+ has to be hexadecimal digits\."):
-        File.set_hash(platform.file_ids[0], "md5", digest)
+    """Hexadecimal digits and nothing between them, two a byte, as text."""
+    file_id = platform.file_ids[2]
+    sentence = f"The {algorithm} hash of file {file_id} has to be a text of hexadecimal digits."
+
+    with pytest.raises(NotebookError, match=f"^{re.escape(sentence)}$"):
+        File.set_hash(file_id, algorithm, digest)
+
+    assert File.get_hashes(file_id) == {}
+
+
+@pytest.mark.parametrize("digits", [30, 34, 64])
+def test_a_digest_of_another_length_is_not_stored(
+    platform: RunningPlatform, request_made: Request, digits: int
+) -> None:
+    """A digest of SHA-256 is no MD5."""
+    file_id = platform.file_ids[2]
+    sentence = f"The md5 hash of file {file_id} has to have 32 hexadecimal digits, not {digits}."
+
+    with pytest.raises(NotebookError, match=f"^{re.escape(sentence)}$"):
+        File.set_hash(file_id, "md5", "0" * digits)
+
+    assert File.get_hashes(file_id) == {}
+
+
+def test_an_algorithm_without_a_name_is_told(platform: RunningPlatform, request_made: Request) -> None:
+    """None is what a wrong variable holds."""
+    nameless: Any = None
+
+    with pytest.raises(NotebookError, match="A hash algorithm has to be named by a text, not by None"):
+        File.set_hash(platform.file_ids[2], nameless, MD5)
 
 
 def test_records_are_fetched_by_id(platform: RunningPlatform, request_made: Request) -> None:

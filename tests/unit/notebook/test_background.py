@@ -69,6 +69,28 @@ def test_who_is_interrupted_leaves_nothing_running(
     assert is_cancelled.wait(timeout=10)
 
 
+def test_after_a_fork_the_parents_is_refused_and_a_new_one_works(background: Background) -> None:
+    """The new one has the parent's duties at its end, for what it opens itself."""
+
+    async def answer() -> int:
+        return 42
+
+    done: list[str] = []
+    background.before_the_end(lambda: done.append("a last word"))
+    background.wait(answer())
+    own = background.leave_to_parent()
+
+    with pytest.raises(NotebookError, match=r"forked: make its Request there, or start it by spawn\."):
+        background.wait(answer())
+    background._end()
+    before = list(done)
+    answered = own.wait(answer())
+    own._end()
+
+    assert (before, answered, done) == ([], 42, ["a last word"])
+    background._is_parents = False  # there was no fork
+
+
 def test_at_the_end_things_are_done_first_and_closed_then(background: Background) -> None:
     """The last that was opened is closed first."""
     done: list[str] = []
