@@ -52,7 +52,10 @@ async def end_of(job_id: str, call: Caller, platform: LocalPlatform, worker: Chi
     while platform.job(job_id).status not in ENDED:
         assert worker.pid, worker.log_tail()
         await asyncio.sleep(0.02)
-    return (await call("GET", f"/v1/jobs/{job_id}")).body
+    # The broker knows a moment later that the platform was told.
+    while (body := (await call("GET", f"/v1/jobs/{job_id}")).body)["state"] not in ENDED:  # noqa: ASYNC110 - as above
+        await asyncio.sleep(0.02)
+    return body
 
 
 async def test_a_payload_handed_in_is_hashed_and_its_progress_told(
