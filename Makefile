@@ -21,7 +21,7 @@ test: $(READY) ## Run all tests, with coverage
 
 # Most of the scenarios wait most of the time, so more of them run at once than there are cores.
 faults: $(READY) ## Break everything and count what was lost (FAULT_MINUTES=…: longer; FAULT_SEED=…: the same again)
-	@$(BIN)/python -m pytest tests/faults -q -n 7 --maxschedchunk 1 $(ARGS); status=$$?; \
+	@$(BIN)/python -m pytest tests/faults -q -n 5 --maxschedchunk 1 $(ARGS); status=$$?; \
 		$(BIN)/python -m tests.faults.summary && exit $$status
 
 acceptance: $(READY) ## Build the images and run docker-compose.yml for real (needs Docker; chromium for Flower's pages)
