@@ -12,7 +12,6 @@ from prometheus_client import CONTENT_TYPE_LATEST
 
 # For requests under way when it ends.
 _END_SECONDS = 1
-_MOST_CONNECTIONS = 64
 # What is no HTTP is answered and forgotten: anybody can send it.
 _QUIET = logging.getLogger(f"{__name__}.quiet")
 _QUIET.disabled = True
@@ -21,13 +20,20 @@ WhyNot = Callable[[], str | None]
 """Gives one sentence if something is not well."""
 
 
-class _Connection(web.RequestHandler):
-    """A connection that is one of few: whoever sends no request must not take the worker's descriptors."""
+class FewConnection(web.RequestHandler):
+    """A connection that is one of few: whoever sends no request must not take all descriptors.
+
+    Attributes:
+        most: How many there may be of one server.
+    """
+
+    most = 64
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take a connection, and close it at once if it is one too many."""
         super().connection_made(transport)
         assert self._manager is not None
-        if len(self._manager.connections) > _MOST_CONNECTIONS:
+        if len(self._manager.connections) > self.most:
             self.force_close()
 
 
@@ -73,7 +79,7 @@ async def serve_health(
     try:
         assert runner.server is not None, "it is set up"
         make_connection = partial(
-            _Connection,
+            FewConnection,
             runner.server,
             loop=loop,
             access_log=None,  # type: ignore[arg-type]  # for aiohttp it means none

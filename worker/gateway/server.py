@@ -14,11 +14,10 @@ from worker.gateway.answers import RefusedError, refusal
 from worker.gateway.application import make_application
 from worker.gateway.gateway import Gateway
 from worker.gateway.metrics import Metrics
+from worker.health import FewConnection
 from worker.queueing.intake import open_intake
 from worker.settings import GatewaySettings, Settings, SettingsError
 
-# Each may hold twice this, and its headers.
-_MOST_CONNECTIONS = 256
 _READ_BYTES = 64 * 1024
 # Also for the headers of a request, and for the next one.
 _IDLE_SECONDS = 30
@@ -71,14 +70,11 @@ async def open_gateway(settings: Settings) -> AsyncIterator[str]:
             await runner.cleanup()
 
 
-class _Connection(web.RequestHandler):
+class _Connection(FewConnection):
     """A connection that is one of few, and whose errors before any route tell no version either."""
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        super().connection_made(transport)
-        assert self._manager is not None
-        if len(self._manager.connections) > _MOST_CONNECTIONS:
-            self.force_close()
+    # Each may hold twice _READ_BYTES, and its headers.
+    most = 256
 
     def handle_error(
         self,

@@ -137,7 +137,7 @@ async def test_of_very_many_connections_the_last_ones_are_closed(
     broker: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Those that are there are served on."""
-    monkeypatch.setattr(server, "_MOST_CONNECTIONS", 1)
+    monkeypatch.setattr(server._Connection, "most", 1)
     async with calling(gateway_settings(broker.url)) as call:
         first = await call("GET", "/health/live")
         second = await say(call, "GET /health/live HTTP/1.1\r\nHost: a\r\n\r\n")
