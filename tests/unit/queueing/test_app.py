@@ -1,6 +1,7 @@
 """What the application is set to, and what its messages show."""
 
 import pytest
+from kombu.exceptions import OperationalError
 
 from worker.queueing.app import BATCH_QUEUE, QUEUE, TASK, make_app
 
@@ -69,3 +70,18 @@ def test_a_url_leads_to_our_transport(scheme: str) -> None:
         "3",
         scheme == "rediss",
     )
+
+
+def test_each_connection_that_can_not_be_made_is_told() -> None:
+    """To the connection's owner, and to whoever asked for it."""
+    told: list[str] = []
+    connection = make_app("redis://127.0.0.1:1/0").connection_for_read()
+    connection.on_failure = lambda: told.append("owner")
+
+    with pytest.raises(OperationalError):
+        connection.ensure_connection(
+            lambda *_: told.append("asker"), max_retries=1, interval_start=0, interval_step=0
+        )
+
+    assert told[:2] == ["owner", "asker"]
+    assert told.count("owner") == told.count("asker")
