@@ -14,9 +14,10 @@ help: ## Show the targets
 demo: $(READY) ## Run the main job on this machine: broker, S3, platform and one worker
 	@$(BIN)/hash-worker demo $(ARGS)
 
+# Tests wait now and then, so one more runs at once than there are cores.
 test: $(READY) ## Run all tests, with coverage
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest -n auto --dist loadscope --ignore=tests/faults --ignore=tests/compose $(ARGS)
+	$(BIN)/coverage run -m pytest -n $$(($$(nproc) + 1)) --dist loadscope --ignore=tests/faults --ignore=tests/compose $(ARGS)
 	@$(BIN)/coverage combine -q && $(BIN)/coverage report --skip-covered
 
 # Most of the scenarios wait most of the time, so more of them run at once than there are cores.
