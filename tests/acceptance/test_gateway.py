@@ -53,7 +53,7 @@ async def end_of(job_id: str, call: Caller, platform: LocalPlatform, worker: Chi
         assert worker.pid, worker.log_tail()
         await asyncio.sleep(0.02)
     # The broker knows a moment later that the platform was told.
-    while (body := (await call("GET", f"/v1/jobs/{job_id}")).body)["state"] not in ENDED:  # noqa: ASYNC110 - as above
+    while (body := (await call("GET", f"/v1/jobs/{job_id}")).body)["state"] not in ENDED:  # noqa: ASYNC110 - another process sets no event
         await asyncio.sleep(0.02)
     return body
 

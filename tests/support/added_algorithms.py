@@ -4,6 +4,10 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from worker.hashing import registry
+
 CRC32 = """
 import zlib
 
@@ -18,6 +22,18 @@ class Crc32:
         return self.value.to_bytes(4, "big")
 """
 """A class of three methods, which `zlib.crc32` judges."""
+
+
+def forget_packages() -> None:
+    """Have packages looked for anew: those of an earlier test are gone, or a new one has come."""
+    registry._offers.cache_clear()
+    registry._offered.cache_clear()
+
+
+def begin_with_ours_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Begin a test with no algorithm added; what it adds goes with it."""
+    monkeypatch.setattr(registry, "_registered", {})
+    forget_packages()
 
 
 def run_cell(source: str) -> dict[str, Any]:

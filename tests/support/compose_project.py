@@ -135,6 +135,11 @@ class Project:
         """Read a secret."""
         return (self.directory / "secrets" / name).read_text()
 
+    def payload_keys(self) -> list[str]:
+        """Read the two keys of a payload of the trial platform."""
+        payload = json.loads(self.inside("platform", "cat", "/tmp/platform/payload.json").stdout)  # noqa: S108 - the container's
+        return [payload["api"]["key_user"], payload["api"]["key_root"]]
+
     def url(self, service: str, port: int) -> str:
         """Give the address that a service's port is published at."""
         return f"http://{self.compose('port', service, str(port)).strip()}"

@@ -117,6 +117,15 @@ class Deliveries:
         """
         if name in self._running:
             return
+        job, batch = batch_named(name)
+        about = {"job_id": address.job_id, **({"batch": batch} if batch else {})}
+        # Not only a task's lines are about a job.
+        with structlog.contextvars.bound_contextvars(**about):
+            await self._deliver(name, address)
+        if batch:
+            await self._end_if_last(job, address)
+
+    async def _deliver(self, name: str, address: JobAddress) -> None:
         lease = await self._leases.take(name, to_run=False)
         if isinstance(lease, NotTaken):
             return
@@ -128,8 +137,6 @@ class Deliveries:
                 await self._settle(lease, address, books)
             elif not books.batch and (lease.ended or await books.batches.is_to_be_ended()):
                 await self._runner.deliver(address, books, is_ended=bool(lease.ended))
-        if books.batch:
-            await self._end_if_last(batch_named(name)[0], address)
 
     async def _handle(self, turn: _Turn) -> Verdict:
         assignment = turn.assignment

@@ -13,8 +13,13 @@ from typing import Any
 
 import pytest
 
-from tests.support.added_algorithms import CRC32, add_package, run_cell
-from worker.hashing import registry
+from tests.support.added_algorithms import (
+    CRC32,
+    add_package,
+    begin_with_ours_alone,
+    forget_packages,
+    run_cell,
+)
 from worker.hashing.algorithms import ALGORITHMS
 from worker.hashing.errors import HasherFailedError
 from worker.hashing.lanes import LanePool
@@ -60,10 +65,7 @@ class Crc32(Base):
 
 @pytest.fixture(autouse=True)
 def _nothing_added(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry, "_registered", {})
-    # An earlier test's packages are gone.
-    registry._offers.cache_clear()
-    registry._offered.cache_clear()
+    begin_with_ours_alone(monkeypatch)
 
 
 @pytest.fixture
@@ -125,7 +127,7 @@ async def test_a_package_offers_an_algorithm_to_running_lanes(
 ) -> None:
     """By its entry point alone."""
     add_package(modules, "offered_sums", CRC32, **{"offered-crc32": "offered_sums:Crc32"})
-    registry._offers.cache_clear()
+    forget_packages()
 
     assert await hash_object(pool, b"abc", ["offered-crc32"]) == {"offered-crc32": _crc32(b"abc")}
 

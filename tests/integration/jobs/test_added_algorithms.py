@@ -5,8 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.added_algorithms import CRC32, run_cell
-from worker.hashing import registry
+from tests.support.added_algorithms import CRC32, begin_with_ours_alone, run_cell
 from worker.hashing.registry import register_algorithm
 from worker.settings import Settings
 
@@ -17,7 +16,7 @@ _CRC32 = f"{zlib.crc32(b'abc'):08x}"
 
 @pytest.fixture(autouse=True)
 def _nothing_added(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry, "_registered", {})
+    begin_with_ours_alone(monkeypatch)
 
 
 def _names(settings: Settings, **hash_names: str) -> Settings:

@@ -5,6 +5,7 @@ import json
 from typing import Any
 
 import pytest
+import structlog
 from pydantic import SecretStr
 from structlog.testing import capture_logs
 
@@ -387,6 +388,28 @@ async def test_what_is_not_to_be_delivered_any_more_is_left_alone(
         assert await redis.hlen(f"{job}:batches") == 1
     assert bench.platform.job(job_id).status == "PENDING"
     assert bench.platform.messages(job_id) == []
+
+
+async def test_what_is_logged_while_an_end_is_delivered_names_its_job(
+    bench: Any, redis_of: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A reconciler does so outside any task."""
+    named: list[dict[str, Any]] = []
+
+    async def deliver(*_: object, is_ended: bool) -> None:
+        assert is_ended
+        named.append(structlog.contextvars.get_contextvars())
+
+    monkeypatch.setattr(bench.deliveries._runner, "deliver", deliver)
+    job_id, payload = bench.platform.new_job()
+    address = JobAddress(bench.platform.api_url, SecretStr(payload["api"]["key_user"]), job_id)
+    async with redis_of(bench.platform) as redis:
+        await redis.set(f"{job_name(address)}:end", "COMPLETED 1-1")
+
+        await bench.deliveries.deliver(job_name(address), address)
+
+    assert named == [{"job_id": job_id}]
+    assert structlog.contextvars.get_contextvars() == {}
 
 
 async def test_a_batch_of_a_job_that_is_over_is_acknowledged(bench: Any) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from worker.hashing import registry
+from tests.support.added_algorithms import begin_with_ours_alone
 from worker.hashing.errors import UnknownAlgorithmError
 from worker.jobs.files_run import FilesRun
 from worker.jobs.plan import Page, Plan
@@ -283,7 +283,7 @@ async def test_an_algorithm_of_a_cell_is_hashed_with_and_stored_under_its_name(
     platform: RunningPlatform, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is known from its registration on, also to requests that were made before."""
-    monkeypatch.setattr(registry, "_registered", {})
+    begin_with_ours_alone(monkeypatch)
 
     class Length:
         """Counts bytes."""

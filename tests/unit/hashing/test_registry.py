@@ -9,8 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.added_algorithms import CRC32, add_package, run_cell
-from worker.hashing import registry
+from tests.support.added_algorithms import (
+    CRC32,
+    add_package,
+    begin_with_ours_alone,
+    forget_packages,
+    run_cell,
+)
 from worker.hashing.algorithms import ALGORITHMS, DEFAULT_ALGORITHMS, Algorithm
 from worker.hashing.errors import BadAlgorithmError, UnknownAlgorithmError
 from worker.hashing.registry import added_names, list_algorithms, register_algorithm, resolve
@@ -18,10 +23,7 @@ from worker.hashing.registry import added_names, list_algorithms, register_algor
 
 @pytest.fixture(autouse=True)
 def _nothing_added(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry, "_registered", {})
-    # An earlier test's packages are gone.
-    registry._offers.cache_clear()
-    registry._offered.cache_clear()
+    begin_with_ours_alone(monkeypatch)
 
 
 @pytest.fixture
@@ -29,17 +31,12 @@ def packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Give a folder for modules and packages; they are looked for anew."""
     known = set(sys.modules)
     monkeypatch.syspath_prepend(tmp_path)
-    _forget()
+    forget_packages()
     yield tmp_path
     monkeypatch.undo()
-    _forget()
+    forget_packages()
     for name in set(sys.modules) - known:
         del sys.modules[name]
-
-
-def _forget() -> None:
-    registry._offers.cache_clear()
-    registry._offered.cache_clear()
 
 
 def test_algorithms_come_in_the_order_asked_for() -> None:
