@@ -3,12 +3,18 @@
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 import pytest_asyncio
 from redis.asyncio import Redis
 
 from worker.local.broker import Broker
 from worker.queueing.broker import open_broker
+
+# A busy machine fails no test.
+_ANY_SPEED = {"deadline": None, "suppress_health_check": [hypothesis.HealthCheck.too_slow]}
+hypothesis.settings.register_profile("any speed", parent=hypothesis.settings.default, **_ANY_SPEED)
+hypothesis.settings.load_profile("any speed")
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")

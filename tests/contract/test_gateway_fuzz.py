@@ -81,7 +81,7 @@ as_published = schemathesis.openapi.from_dict(document())
 known_job = schemathesis.openapi.from_dict(about_a_known_job())
 # Of payloads the schema tells the shape: numbers pass for ids, too, and hosts have to be allowed.
 BEYOND_A_SCHEMA: list[CheckFunction] = [negative_data_rejection, positive_data_acceptance]
-settings = hypothesis.settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+settings = hypothesis.settings(max_examples=40, suppress_health_check=list(HealthCheck))
 
 
 @as_published.parametrize()

@@ -59,7 +59,7 @@ def about_known_records() -> dict[str, Any]:
 
 as_published = schemathesis.openapi.from_dict(document())
 known_records = schemathesis.openapi.from_dict(about_known_records())
-settings = hypothesis.settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
+settings = hypothesis.settings(max_examples=20, suppress_health_check=list(HealthCheck))
 
 
 @as_published.parametrize()

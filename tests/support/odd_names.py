@@ -37,7 +37,7 @@ def file_names() -> st.SearchStrategy[bytes]:
 
 
 def file_names_of_b3sum() -> st.SearchStrategy[bytes]:
-    """Give names that every b3sum can list: none takes other bytes than UTF-8, older ones no carriage return."""
+    """Give names that every b3sum can list: in UTF-8, with no carriage return, as older ones refuse it."""
     characters = st.characters(codec="utf-8", exclude_characters="\0/\r\ufffd")
     return _file_names(st.text(characters, min_size=1, max_size=12).map(str.encode), _PIECES)
 

@@ -114,7 +114,7 @@ async def test_more_sessions_than_cells_are_hashed_as_well(
     assert found == [hash_bytes(data, ALGORITHMS) for data in objects]
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(
     data=st.data(),
     lane_count=st.integers(1, 3),

@@ -66,7 +66,7 @@ def _read(folder: Path, content: bytes, *algorithms: str) -> list[tuple[bytes, s
 
 @pytest.mark.parametrize("is_tagged", [False, True])
 @pytest.mark.parametrize("program", PROGRAMS)
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(names=st.lists(file_names(), min_size=1, max_size=8, unique=True))
 def test_a_list_of_ours_is_what_coreutils_writes_and_takes(
     program: str,
@@ -87,7 +87,7 @@ def test_a_list_of_ours_is_what_coreutils_writes_and_takes(
     assert read == [(name, algorithm, hash_bytes(name, [algorithm])[algorithm]) for name in names]
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(names=st.lists(file_names(), min_size=1, max_size=8, unique=True))
 def test_lists_of_cksum_are_read(names: list[bytes]) -> None:
     """Their tags tell the algorithm of each line."""
@@ -100,7 +100,7 @@ def test_lists_of_cksum_are_read(names: list[bytes]) -> None:
     assert read == [(name, each, hash_bytes(name, [each])[each]) for each in algorithms for name in names]
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(names=st.lists(file_names(), min_size=1, max_size=8, unique=True))
 def test_lines_that_end_by_a_zero_byte_are_those_of_coreutils(names: list[bytes]) -> None:
     """No name is escaped in them."""
@@ -117,7 +117,7 @@ def test_lines_that_end_by_a_zero_byte_are_those_of_coreutils(names: list[bytes]
 
 
 @needs_b3sum
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(names=st.lists(file_names_of_b3sum(), min_size=1, max_size=8, unique=True))
 def test_a_list_of_ours_is_what_b3sum_writes_and_takes(names: list[bytes]) -> None:
     """Byte for byte, whatever the names."""
@@ -152,7 +152,7 @@ _LINES = st.one_of(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(lines=st.lists(_LINES, max_size=6))
 def test_any_list_means_to_us_what_it_means_to_md5sum(lines: list[str]) -> None:
     """The same lines are improper, and the others name the same files with the same digests."""

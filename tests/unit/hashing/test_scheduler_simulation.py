@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import Iterable
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.scheduling import MIB, make_slots
@@ -101,7 +101,6 @@ class _Simulation:
             self.free.append(slot.index)
 
 
-@settings(deadline=None)
 @given(st.data(), st.integers(1, 3), st.integers(0, 8))
 def test_whatever_the_order_of_events_every_digest_is_of_every_piece_once_and_in_order(
     data: st.DataObject, lane_count: int, cell_count: int
