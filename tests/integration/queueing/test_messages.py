@@ -3,14 +3,15 @@
 import base64
 import json
 import pickle
-from functools import partial
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
+import pytest_asyncio
 
 from tests.support.toy_queue import ToyQueue, envelope, until
+from worker.local.broker import Broker
 from worker.queueing.app import BATCH_QUEUE, BATCH_TASK, TASK
-from worker.queueing.dead_letters import DEAD
 
 KEY = "a-key-that-nobody-may-see"
 ARGUMENTS: list[Any] = [
@@ -65,32 +66,56 @@ FAULTY = {
 }
 
 
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def lasting_broker(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Broker]:
+    """Run a broker for all tests of this file."""
+    running = Broker(tmp_path_factory.mktemp("broker"))
+    await running.start()
+    yield running
+    await running.stop()
+
+
+@pytest.fixture(scope="module")
+def served_queue(lasting_broker: Broker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ToyQueue]:
+    """Run one worker for all tests of this file: whatever it is sent, it goes on."""
+    toys = ToyQueue(lasting_broker.url, tmp_path_factory.mktemp("worker"))
+    toys.start_worker("-c", "1")
+    yield toys
+    toys.kill_workers()
+    toys.close()
+
+
+@pytest.fixture
+def queue(served_queue: ToyQueue) -> ToyQueue:
+    """Give the queue with no dead letter."""
+    for letter in served_queue.dead.letters():
+        served_queue.dead.drop(letter.id)
+    return served_queue
+
+
 @pytest.mark.parametrize("name", FAULTY)
 def test_a_faulty_message_becomes_a_dead_letter(queue: ToyQueue, name: str) -> None:
     """With a reason; it is acknowledged, the next message is run, and no log has what was in it."""
-    queue.start_worker("-c", "1")
+    before = queue.told()
 
     queue.send_raw(FAULTY[name])
-    queue.send("good")
-    queue.wait_for("end good")
+    queue.send(f"after {name}")
+    queue.wait_for(f"end after {name}")
 
     (letter,) = until(queue.dead.letters)
     assert json.loads(letter.message or "") == FAULTY[name]
     assert letter.reason.endswith(".")
     queue.wait_until_acknowledged()
-    assert queue.told() == ["begin good", "end good"]
+    assert queue.told() == [*before, f"begin after {name}", f"end after {name}"]
     assert "pickle was read" not in queue.logs()
     assert KEY not in queue.logs() + letter.reason + repr(letter)
 
 
 def test_a_letter_tells_what_can_be_told(queue: ToyQueue) -> None:
     """The reason, and the job if the payload is readable."""
-    queue.start_worker("-c", "1")
-
-    names = ("unknown task", "pickle", "expired", "id is a number", "two arguments")
-    for number, name in enumerate(names, start=1):
+    for name in ("unknown task", "pickle", "expired", "id is a number", "two arguments"):
         queue.send_raw(FAULTY[name])
-        until(partial(queue.redis.hexists, DEAD, number))
+        queue.wait_until_acknowledged()
 
     assert [(letter.reason, letter.task, letter.job_id) for letter in queue.dead.letters()] == [
         ("This worker knows no such task.", "another.task", "7"),
@@ -121,22 +146,21 @@ JOB = "hash-worker:job:https://go.example.org/job/7"
 )
 def test_a_message_of_no_batch_becomes_a_dead_letter(queue: ToyQueue, arguments: list[Any]) -> None:
     """One that has the job's name and the batch's number is run."""
-    queue.start_worker("-c", "1")
+    before = queue.told()
+    name = f"after {json.dumps(arguments)}"
     headers = {"task": BATCH_TASK, "id": "a-task"}
 
     queue.send_raw(envelope([arguments, {}, {}], headers=headers), BATCH_QUEUE)
-    queue.send_batch("good")
-    queue.wait_for("end good")
+    queue.send_batch(name)
+    queue.wait_for(f"end {name}")
 
     (letter,) = queue.dead.letters()
     assert (letter.reason, letter.task) == ("Its arguments are not exactly one batch.", BATCH_TASK)
-    assert queue.told() == ["begin good", "end good"]
+    assert queue.told() == [*before, f"begin {name}", f"end {name}"]
 
 
 def test_a_letter_of_a_batch_tells_its_job(queue: ToyQueue) -> None:
     """By the platform's id, as that of a payload does."""
-    queue.start_worker("-c", "1")
-
     queue.send_batch("a", "break")
 
     (letter,) = until(queue.dead.letters)
@@ -154,10 +178,10 @@ def test_a_letter_of_a_batch_tells_its_job(queue: ToyQueue) -> None:
 )
 def test_a_strangers_message_is_run(queue: ToyQueue, raw: dict[str, Any]) -> None:
     """In every form that Celery knows."""
-    queue.start_worker("-c", "1")
+    before = queue.told()
 
     queue.send_raw(raw)
 
-    queue.wait_for("end a")
+    until(lambda: queue.told() == [*before, "begin a", "end a"])
     queue.wait_until_acknowledged()
     assert not queue.dead.letters()

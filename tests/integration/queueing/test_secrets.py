@@ -45,7 +45,7 @@ def test_no_key_is_shown_by_remote_control_events_or_logs(queue: ToyQueue, produ
         produce(queue, {"name": "broken", "does": "break", "key": KEY})
         produce(queue, {"name": "again", "does": "come again", "key": KEY})
         queue.wait_for("begin broken", "end again")
-        inspect = queue.app.control.inspect(timeout=0.5)
+        inspect = queue.app.control.inspect(timeout=20, limit=1)
         (active,) = until(inspect.active).values()
         ids = [task["id"] for task in active]
         shown = [
