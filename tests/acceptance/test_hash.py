@@ -125,14 +125,15 @@ def test_sigterm_ends_what_a_shell_has_started_in_the_background(
     assert process.returncode == 130
 
 
-def test_ctrl_c_leaves_no_list_behind(tmp_path: Path) -> None:
-    """A list is there whole, or not at all; the sentence says so."""
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+def test_who_is_stopped_leaves_no_list_behind(tmp_path: Path, number: signal.Signals) -> None:
+    """By Ctrl-C or by the end of its terminal: a list is there whole, or not at all; the sentence says so."""
     command = [sys.executable, "-m", "worker", "hash", "--output-dir", "lists", "-"]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, cwd=tmp_path, stdin=pipe, stderr=pipe, text=True) as process:
         # Its lanes: by then it is waiting for standard input.
         until(Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         process.wait(timeout=20)
         assert process.stderr is not None
         told = process.stderr.read()

@@ -166,11 +166,85 @@ def test_a_bag_is_checked_from_wherever_we_are(check: Run, tmp_path: Path) -> No
     ]
 
 
+@pytest.mark.parametrize("line", [f"{MD5} ../abc", "nonsense", f"{MD5[:-1]} data/abc"])
+def test_a_manifest_with_a_line_that_is_none_is_not_right(check: Run, tmp_path: Path, line: str) -> None:
+    """Each is a file of the bag that was not verified."""
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/abc").write_bytes(b"abc")
+    (tmp_path / "manifest-md5.txt").write_text(f"{MD5} data/abc\n{line}\n")
+
+    done = check("manifest-md5.txt")
+
+    assert (done.returncode, done.stdout) == (1, "data/abc: OK\n")
+    assert done.stderr == "hash-worker: WARNING: 1 line is improperly formatted\n"
+
+
+def test_a_manifest_of_a_bag_without_files_is_right(check: Run, tmp_path: Path) -> None:
+    """It says nothing; any other list that says nothing is none."""
+    (tmp_path / "manifest-md5.txt").touch()
+
+    done = check("manifest-md5.txt")
+
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_digests_that_may_be_b3sums_are_told(check: Run) -> None:
+    """Only their length told the algorithm, and they are wrong."""
+    done = check("-", stdin=f"{BLAKE3}  abc\n")
+
+    assert (done.returncode, done.stdout) == (1, "abc: FAILED\n")
+    assert done.stderr.splitlines()[-1] == (
+        "hash-worker: 'standard input': Its digests were taken for SHA256; "
+        "if b3sum made it, add --algorithms blake3."
+    )
+
+
+def test_a_tag_that_no_algorithm_here_has_is_told(check: Run, run: Run) -> None:
+    """As b2sum's with digests of another length."""
+    done = check("-", stdin=run("b2sum", "-l", "256", "--tag", "abc").stdout)
+
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == [
+        "hash-worker: 'standard input': no properly formatted checksum lines found",
+        "hash-worker: 'standard input': No algorithm here has the tag BLAKE2b-256.",
+    ]
+
+
+def test_status_is_silent_also_about_lines(check: Run) -> None:
+    """Whatever else is asked for, in whatever order."""
+    done = check("--status", "--warn", "improper.md5")
+
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_json_tells_of_each_list(check: Run) -> None:
+    """Behind its lines: whether it is right, which of its lines are none, why it could not be checked."""
+    done = check("--json", "--quiet", "improper.md5", "nowhere.md5", "empty.md5")
+
+    told = [item for item in json.loads(done.stdout) if "target" not in item]
+    assert done.returncode == 1
+    assert told == [
+        {"list": "improper.md5", "is_right": True, "improper_lines": [1, 5], "error": None},
+        {
+            "list": "nowhere.md5",
+            "is_right": False,
+            "improper_lines": [],
+            "error": "nowhere.md5: No such file or directory.",
+        },
+        {
+            "list": "empty.md5",
+            "is_right": False,
+            "improper_lines": [],
+            "error": "empty.md5: no properly formatted checksum lines found",
+        },
+    ]
+
+
 def test_json_tells_each_line(check: Run) -> None:
     """With the list that it stands in, and why a file could not be read."""
     done = check("--json", "all faults.md5")
 
-    checked = json.loads(done.stdout)
+    *checked, _ = json.loads(done.stdout)
     assert [line["result"] for line in checked] == [
         *("OK", "FAILED", "FAILED open or read", "FAILED open or read", "FAILED")
     ]

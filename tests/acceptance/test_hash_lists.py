@@ -105,6 +105,20 @@ def test_lists_in_the_folder_that_is_hashed_do_not_list_themselves(
     assert (tmp_path / "MD5SUMS").read_bytes() == first == b"900150983cd24fb0d6963f7d28e17f72  ./file\n"
 
 
+def test_what_is_left_out_of_a_folder_is_told(hash_: Run, tmp_path: Path) -> None:
+    """Once, on standard error: it is no fault, exit status 0."""
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder/file").write_bytes(b"abc")
+    (tmp_path / "folder/link").symlink_to(".")
+
+    done = hash_("-r", "folder", "--algorithms", "md5")
+
+    assert (done.returncode, done.stdout) == (0, b"900150983cd24fb0d6963f7d28e17f72  folder/file\n")
+    assert done.stderr == (
+        b"hash-worker: folder/link: A link to a folder is not followed; nothing in it was hashed.\n"
+    )
+
+
 def test_a_target_that_fails_is_not_in_the_lists(hash_: Run, tmp_path: Path) -> None:
     """The others are, and the exit status tells."""
     (tmp_path / "file").write_bytes(b"abc")
@@ -220,12 +234,22 @@ def test_a_reader_that_has_left_ends_it_in_silence(hash_: Run, run: Run, tmp_pat
         (["-c", "-r", "x"], b"--recursive, --tag, --zero and --output-dir do not go with --check."),
         (["--strict", "x"], b"--ignore-missing, --status, --strict and --warn go with --check."),
         (["--json", "-z", "x"], b"--tag, --zero and --output-dir do not go with --json."),
+        (
+            ["x", "--output-dir", "s3://b/lists"],
+            b"--output-dir is for a folder of this machine; 's3://b/lists' is none.",
+        ),
+        (["x", "--output-dir", ""], b"--output-dir is for a folder of this machine; '' is none."),
+        (
+            ["x", "--algorithms", ","],
+            b"--algorithms names no algorithm; `hash-worker algorithms` lists them.",
+        ),
     ],
 )
-def test_options_that_do_not_go_together_are_refused(
-    hash_: Run, arguments: list[str], sentence: bytes
+def test_options_that_make_no_sense_are_refused(
+    hash_: Run, tmp_path: Path, arguments: list[str], sentence: bytes
 ) -> None:
-    """Before anything is read: exit status 2."""
+    """Before anything is read or made: exit status 2."""
     done = hash_(*arguments)
 
     assert (done.returncode, done.stdout, done.stderr) == (2, b"", b"hash-worker: " + sentence + b"\n")
+    assert not list(tmp_path.iterdir())

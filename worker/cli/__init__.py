@@ -1,40 +1,24 @@
 """The command line. It reads and prints; the work is done below.
 
 The work's own modules are imported where a command needs them: `--help` stays quick, and a worker's image
-does without the local platform.
+does without the local platform. Here next to nothing is loaded beforehand: Ctrl-C may come while it is.
 """
 
-from typing import Annotated
+import sys
 
-import typer
-
-from worker import __version__
-from worker.cli import algorithms, dead, jobs, on_this_machine, services
-from worker.cli import hash as hashing
-from worker.observability import configure_logging
-
-app = typer.Typer(
-    name="hash-worker",
-    help="Hashes the files of a LIBSAFE Go platform: a payload in, digests, messages and an ended job out.",
-    no_args_is_help=True,
-    rich_markup_mode="markdown",
-    # They print local variables, and so keys.
-    pretty_exceptions_enable=False,
-)
-for group in (hashing, on_this_machine, algorithms, services, jobs):
-    app.add_typer(group.commands)
-app.add_typer(dead.commands, name="dead", rich_help_panel="What was given up")
+from worker.cli.standard_streams import OutputError, drop_output, prepare_streams
 
 
 def main() -> None:
-    """Run the command line."""
-    app()
+    """Run the command line; whatever comes between, a person gets a sentence and no traceback."""
+    try:
+        prepare_streams()
+        from worker.cli.app import app
 
-
-@app.callback(invoke_without_command=True)
-def _options(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
-    # Until a command has read its settings: standard output belongs to results.
-    configure_logging("WARNING", "auto")
-    if version:
-        typer.echo(__version__)
-        raise typer.Exit
+        app()
+    except KeyboardInterrupt:
+        print("hash-worker: Stopped.", file=sys.stderr)  # noqa: T201 - the rest may be half loaded
+        sys.exit(130)
+    except OutputError as error:
+        drop_output()
+        sys.exit(f"hash-worker: {error}" if str(error) else 1)

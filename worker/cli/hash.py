@@ -1,13 +1,10 @@
 """`hash-worker hash`: digests of files, folders, standard input and S3 objects, and checks of lists."""
 
-import os
-import sys
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from worker.cli.hash_view import HashView, OutputError
+from worker.cli.hash_view import HashView
 from worker.cli.terminal import (
     FAILED,
     Algorithms,
@@ -16,7 +13,6 @@ from worker.cli.terminal import (
     leave,
     load_settings,
     resolved,
-    say_wrong,
 )
 from worker.observability import configure_logging
 
@@ -55,7 +51,7 @@ def hash_(
         ),
     ] = False,
     output_dir: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
             metavar="DIR",
             help="Write a list for each algorithm: MD5SUMS, SHA256SUMS.",
@@ -93,6 +89,8 @@ def hash_(
         hash-worker hash --recursive photos s3://archive/2024/ --json
         tar c photos | hash-worker hash - --algorithms md5,blake3
 
+    --recursive follows links to files, not to folders, and tells what it leaves out.
+
     With --output-dir it writes lists, which sha256sum -c, b3sum -c and --check take:
 
         hash-worker hash -r photos --algorithms sha256,blake3 --output-dir lists
@@ -104,43 +102,38 @@ def hash_(
         hash-worker hash -c bag/manifest-sha512.txt --quiet
         hash-worker hash -c list.txt --algorithms blake3 --ignore-missing
 
+    A manifest with an improper line is not right. --json has an object for each line and one for each list.
+
     S3 credentials come from the settings: the storage with that bucket, or default. Exit status 1: a target
     could not be hashed, or a list is not right; the others are done all the same.
     """
-    if check and (recursive or tag or zero or output_dir):
+    if check and (recursive or tag or zero or output_dir is not None):
         leave("--recursive, --tag, --zero and --output-dir do not go with --check.")
     if not check and (ignore_missing or status or strict or warn):
         leave("--ignore-missing, --status, --strict and --warn go with --check.")
-    if as_json and (tag or zero or output_dir):
+    if as_json and (tag or zero or output_dir is not None):
         leave("--tag, --zero and --output-dir do not go with --json.")
     loaded = load_settings()
     configure_logging("WARNING", loaded.log.format)
     chosen = resolved(names) if (names := algorithm_names(algorithms)) else ()
     view = HashView(has_bar=not quiet and not status)
-    try:
-        if check:
-            from worker.cli.hash_check import CheckRules, check_all
+    if check:
+        from worker.cli.hash_check import CheckRules, check_all
 
-            rules = CheckRules(
-                as_json=as_json,
-                is_quiet=quiet,
-                is_silent=status,
-                is_strict=strict,
-                tells_lines=warn,
-                ignores_missing=ignore_missing,
-            )
-            is_right = check_all(loaded, targets, chosen, view, rules)
-        else:
-            from worker.cli.hash_digests import OutputForm, hash_all
+        rules = CheckRules(
+            as_json=as_json,
+            is_quiet=quiet,
+            is_silent=status,
+            is_strict=strict,
+            tells_lines=warn and not status,
+            ignores_missing=ignore_missing,
+        )
+        is_right = check_all(loaded, targets, chosen, view, rules)
+    else:
+        from worker.cli.hash_digests import OutputForm, hash_all, local_folder
 
-            chosen = chosen or resolved(loaded.hashing.algorithms, "Wrong settings: hashing.algorithms: ")
-            form = OutputForm(as_json=as_json, is_tagged=tag, ends_by_zero=zero, folder=output_dir)
-            is_right = hash_all(loaded, targets, chosen, view, form, is_recursive=recursive)
-    except OutputError as error:
-        if sys.stdout is not None:
-            # What it still holds back would fail once more at the very end.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        is_right = False
-        if str(error):
-            say_wrong(str(error))
+        folder = None if output_dir is None else local_folder(output_dir)
+        chosen = chosen or resolved(loaded.hashing.algorithms, "Wrong settings: hashing.algorithms: ")
+        form = OutputForm(as_json=as_json, is_tagged=tag, ends_by_zero=zero, folder=folder)
+        is_right = hash_all(loaded, targets, chosen, view, form, is_recursive=recursive)
     raise typer.Exit(0 if is_right else FAILED)

@@ -11,10 +11,10 @@ from worker.cli.terminal import INTERRUPTED, leave, run_to_end
 from worker.hashing.algorithms import Algorithm
 from worker.hashing.errors import BadAlgorithmError
 from worker.settings import Settings
-from worker.targets.checking import Checked, Outcome, check_lists, each, targets_of
-from worker.targets.hashing import sizes_of
+from worker.targets.checking import Checked, Checker, Outcome, each, targets_of
+from worker.targets.hashing import hash_targets, sizes_of
 from worker.targets.lines import escape
-from worker.targets.lists import DigestList, read_list
+from worker.targets.reading import DigestList, read_list
 from worker.targets.sources import Sources
 
 
@@ -23,7 +23,7 @@ class CheckRules:
     """What is told, and what counts as right; as coreutils' options.
 
     Args:
-        as_json: One JSON array with an object for each line, not the lines.
+        as_json: One JSON array with an object for each line and, after its lines, for each list.
         is_quiet: No line for what is OK.
         is_silent: No lines and no warnings at all.
         is_strict: An improperly formatted line makes its list wrong.
@@ -61,7 +61,7 @@ def check_all(
     Raises:
         OutputError: Standard output can't be written.
     """
-    lists = _read_lists(paths, algorithms, view, rules)
+    lists = _read_lists(paths, algorithms)
     targets = targets_of(lists)
 
     async def check_each() -> bool:
@@ -69,11 +69,13 @@ def check_all(
         are_right = True
         async with Sources(settings, view.count_bytes) as sources:
             sizes = sizes_of(each(targets.values()), sources)
-            async with view.bar(sizes), aclosing(check_lists(lists, targets, sources)) as results:
+            found = hash_targets(each(targets.values()), sources)
+            async with view.bar(sizes), aclosing(found) as hashed:
+                checker = Checker(targets, hashed)
                 for digest_list in lists:
                     report = _Report(digest_list, rules, view, array)
-                    for _ in digest_list.entries:
-                        report.take(await anext(results))
+                    for entry in digest_list.entries:
+                        report.take(await checker.check(digest_list, entry))
                     are_right &= report.conclude()
         if rules.as_json:
             array.end()
@@ -82,15 +84,9 @@ def check_all(
     return run_to_end(check_each())
 
 
-def _read_lists(
-    paths: Sequence[str], algorithms: Sequence[Algorithm], view: HashView, rules: CheckRules
-) -> list[DigestList]:
-    def tell_line(sentence: str) -> None:
-        if rules.tells_lines:
-            view.say(sentence)
-
+def _read_lists(paths: Sequence[str], algorithms: Sequence[Algorithm]) -> list[DigestList]:
     try:
-        return [read_list(path, algorithms, tell_line) for path in paths]
+        return [read_list(path, algorithms) for path in paths]
     except BadAlgorithmError as error:
         leave(str(error))
     except KeyboardInterrupt:
@@ -106,6 +102,7 @@ class _Report:
         self._view = view
         self._array = array
         self._counts: Counter[Outcome] = Counter()
+        self._may_be_b3sums = False
 
     def take(self, checked: Checked) -> None:
         """Tell what became of a line."""
@@ -113,44 +110,73 @@ class _Report:
         if checked.is_missing and self._rules.ignores_missing:
             return
         self._counts[checked.outcome] += 1
+        if checked.outcome is Outcome.FAILED and checked.entry.is_guess:
+            self._may_be_b3sums |= checked.entry.algorithm.name == "sha256"
         if checked.error:
             self._view.say(checked.error)
         if self._rules.as_json:
             self._array.add(_as_json(checked))
         elif not self._rules.is_silent and not (self._rules.is_quiet and checked.outcome is Outcome.OK):
-            self._view.print(_shown(checked.entry.name) + f": {checked.outcome}\n".encode())
+            self._view.print(_as_listed(checked.entry.name) + f": {checked.outcome}\n".encode())
 
     def conclude(self) -> bool:
         """Tell of the list as a whole; give whether it is right."""
-        if self._list.error:
-            self._view.say(self._list.error)
-            return False
-        if not self._list.entries:
-            self._view.say(f"{self._list.name}: no properly formatted checksum lines found")
-            return False
-        if not self._rules.is_silent:
+        if self._rules.tells_lines:
+            self._tell_improper_lines()
+        is_right = self._is_right()
+        error = self._list.error
+        if not error and not self._list.entries and not is_right:
+            error = f"{self._list.name}: no properly formatted checksum lines found"
+        if error:
+            self._view.say(error)
+        elif not self._rules.is_silent:
             self._warn()
-        return (
-            self._counts[Outcome.OK] > 0
-            and not self._counts[Outcome.FAILED]
-            and not self._counts[Outcome.UNREADABLE]
-            and not (self._rules.is_strict and self._list.improper_lines)
-        )
+        if self._list.unknown_tag and not self._rules.is_silent:
+            tag = self._list.unknown_tag
+            self._view.say(f"{self._list.name}: No algorithm here has the tag {tag}.")
+        if self._rules.as_json:
+            self._array.add(
+                {
+                    "list": self._list.name,
+                    "is_right": is_right,
+                    "improper_lines": self._list.improper_lines,
+                    "error": error or None,
+                }
+            )
+        return is_right
+
+    def _is_right(self) -> bool:
+        digest_list, counts = self._list, self._counts
+        if digest_list.error or counts[Outcome.FAILED] or counts[Outcome.UNREADABLE]:
+            return False
+        # RFC 8493: every line of a manifest is a file of the bag, and a bag without files has none.
+        if digest_list.improper_lines and (self._rules.is_strict or digest_list.is_manifest):
+            return False
+        return counts[Outcome.OK] > 0 or (digest_list.is_manifest and not digest_list.entries)
+
+    def _tell_improper_lines(self) -> None:
+        kind = f"{self._list.label} " if self._list.label else ""
+        for number in self._list.improper_lines:
+            self._view.say(f"{self._list.name}: {number}: improperly formatted {kind}checksum line")
 
     def _warn(self) -> None:
-        improper, counts = self._list.improper_lines, self._counts
-        if improper:
+        counts, name = self._counts, self._list.name
+        if improper := len(self._list.improper_lines):
             self._view.say(f"WARNING: {_count(improper, 'line is', 'lines are')} improperly formatted")
         if unreadable := counts[Outcome.UNREADABLE]:
             self._view.say(f"WARNING: {_count(unreadable, 'listed file', 'listed files')} could not be read")
         if wrong := counts[Outcome.FAILED]:
             computed = _count(wrong, "computed checksum", "computed checksums")
             self._view.say(f"WARNING: {computed} did NOT match")
-        if self._rules.ignores_missing and not counts[Outcome.OK]:
-            self._view.say(f"{self._list.name}: no file was verified")
+        if self._may_be_b3sums:
+            self._view.say(
+                f"{name}: Its digests were taken for SHA256; if b3sum made it, add --algorithms blake3."
+            )
+        if self._rules.ignores_missing and self._list.entries and not counts[Outcome.OK]:
+            self._view.say(f"{name}: no file was verified")
 
 
-def _shown(name: str) -> bytes:
+def _as_listed(name: str) -> bytes:
     """Give a name as it stands before its outcome: escaped as in a list, as coreutils 9.4 to 9.10 have it.
 
     From 8.25 to 9.3 only a name with a newline was: one that begins with a backslash looked like an escaped

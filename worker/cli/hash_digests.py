@@ -1,22 +1,23 @@
 """`hash` without `--check`: digests as lines or JSON on standard output, or as lists in a folder."""
 
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import aclosing, contextmanager
+from contextlib import AbstractContextManager, aclosing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Protocol
 
-from worker.cli.hash_view import HashView, JsonArray, output_to
+from worker.cli.hash_view import HashView, JsonArray
+from worker.cli.standard_streams import OutputError, output_to
 from worker.cli.terminal import leave, run_to_end
 from worker.hashing.algorithms import Algorithm
 from worker.settings import Settings
 from worker.targets.finding import FileIdentity, find_targets
 from worker.targets.hashing import hash_targets, sizes_of
 from worker.targets.lines import write_line
-from worker.targets.list_files import ListFiles
 from worker.targets.sources import Sources
-from worker.targets.target import Hashed
+from worker.targets.target import S3, Hashed
+from worker.targets.writing import ListFiles
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +50,13 @@ class _Output(Protocol):
         """Be told that this was all."""
 
 
+def local_folder(text: str) -> Path:
+    """Give the folder that `--output-dir` names; leave if it can be none of this machine."""
+    if not text or text.startswith(S3):
+        leave(f"--output-dir is for a folder of this machine; {text!r} is none.")
+    return Path(text)
+
+
 def hash_all(
     settings: Settings,
     names: Sequence[str],
@@ -76,11 +84,11 @@ def hash_all(
                 algorithms,
                 sources,
                 is_recursive=is_recursive,
-                passed_over=output.own_files,
+                own_files=output.own_files,
             )
             async with (
                 view.bar(sizes_of(find(), sources)),
-                aclosing(hash_targets(find(), sources)) as results,
+                aclosing(hash_targets(find(on_left_out=view.say), sources)) as results,
             ):
                 async for hashed in results:
                     view.count_target()
@@ -144,15 +152,19 @@ class _Lists:
         self._lines = partial(_lines_of, algorithms, form, is_tagged=form.is_tagged)
 
     def put(self, hashed: Hashed) -> None:
-        with output_to(f"A list in {self._files.folder}"):
+        with _writing_to(self._files.folder):
             for algorithm, line in self._lines(hashed):
                 self._files.write(algorithm, line)
 
     def finish(self) -> None:
-        with output_to(f"A list in {self._files.folder}"):
+        with _writing_to(self._files.folder):
             self._files.finish()
         for path in self._files.paths:
             self._view.print(bytes(path) + b"\n")
+
+
+def _writing_to(folder: Path) -> AbstractContextManager[None]:
+    return output_to(f"A list in {folder}")
 
 
 @contextmanager
@@ -161,9 +173,10 @@ def _lists(
 ) -> Iterator[_Lists]:
     files = ListFiles(folder, algorithms)
     try:
-        files.open()
-    except OSError as error:
-        leave(f"A list in {folder} can't be written: {error.strerror}.")
+        with _writing_to(folder):
+            files.open()
+    except OutputError as error:
+        leave(str(error))
     try:
         yield _Lists(files, algorithms, form, view)
     finally:

@@ -5,12 +5,13 @@ import errno
 import json
 import os
 import sys
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import typer
 
+from worker.cli.standard_streams import output_to
 from worker.cli.terminal import err, say_wrong
 
 if TYPE_CHECKING:
@@ -20,21 +21,6 @@ if TYPE_CHECKING:
 # What is done sooner needs no bar, nor the time to load it.
 _FIRST_SECONDS = 0.5
 _REFRESH_SECONDS = 0.1
-
-
-class OutputError(Exception):
-    """A sentence: what can't be written, and why; empty where nobody is left to read."""
-
-
-@contextmanager
-def output_to(where: str) -> Iterator[None]:
-    """Turn what goes wrong in writing to a place into an OutputError."""
-    try:
-        yield
-    except BrokenPipeError:
-        raise OutputError("") from None
-    except OSError as error:
-        raise OutputError(f"{where} can't be written: {error.strerror or type(error).__name__}.") from error
 
 
 class HashView:

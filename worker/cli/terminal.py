@@ -26,7 +26,9 @@ ResultT = TypeVar("ResultT")
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 Algorithms = Annotated[
     str,
-    typer.Option("--algorithms", metavar="NAME,…", help="With commas; `hash-worker algorithms` lists them."),
+    typer.Option(
+        "--algorithms", metavar="NAME,...", help="With commas; `hash-worker algorithms` lists them."
+    ),
 ]
 
 out = Console(soft_wrap=True)
@@ -72,8 +74,10 @@ def payload_of(text: bytes) -> Any:
 
 
 def algorithm_names(text: str) -> tuple[str, ...]:
-    """Split `--algorithms`; leave if one is unknown."""
+    """Split `--algorithms`; leave if one is unknown, or if there are only commas. Nothing gives nothing."""
     names = text.replace(",", " ").split()
+    if text and not names:
+        leave("--algorithms names no algorithm; `hash-worker algorithms` lists them.")
     return tuple(algorithm.name for algorithm in resolved(names)) if names else ()
 
 
@@ -94,7 +98,7 @@ def run_to_end(
     when_stopped: str = "Stopped; nothing is left running.",
     stopped_status: int = INTERRUPTED,
 ) -> ResultT:
-    """Run to the end; Ctrl-C and SIGTERM cancel the work, and what it has open is closed before we leave.
+    """Run to the end; Ctrl-C, SIGTERM and SIGHUP cancel the work, and what it has open is closed first.
 
     Args:
         work: What is to be done.
@@ -106,8 +110,8 @@ def run_to_end(
 
     async def stoppable() -> ResultT:
         running = asyncio.ensure_future(work)
-        for number in (signal.SIGINT, signal.SIGTERM):
-            # A shell has what it starts in the background ignore Ctrl-C.
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            # A shell has what it starts in the background ignore Ctrl-C, and nohup a terminal's end.
             if signal.getsignal(number) != signal.SIG_IGN:
                 asyncio.get_running_loop().add_signal_handler(number, _cancel_once, running)
         return await running

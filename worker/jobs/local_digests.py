@@ -65,16 +65,17 @@ async def hash_stream(
     async with lanes.open_session(algorithms) as session:
         while True:
             slot = await lanes.slots.acquire()
-            length = 0
+            capacity, length = len(slot.view), 0
             try:
                 length = await fill(stream, slot.view)
             finally:
                 if not length:
                     lanes.slots.release(slot)
-            if not length:
-                break
-            session.feed(slot, length)
-            on_bytes(length)
+            if length:
+                session.feed(slot, length)
+                on_bytes(length)
+            if length < capacity:
+                break  # the end; a terminal that was asked once more would wait for another Ctrl-D
         _check_unchanged(stream, before)
         return await session.digests()
 

@@ -1,14 +1,11 @@
 """Checks lists: each file is read once, whatever number of lines, algorithms and lists names it."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncIterator, Iterable, Sequence
 from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple
 
-from worker.targets.hashing import hash_targets
 from worker.targets.lines import Entry
-from worker.targets.lists import DigestList
-from worker.targets.sources import Sources
+from worker.targets.reading import DigestList
 from worker.targets.target import Hashed, Target
 
 if TYPE_CHECKING:
@@ -58,37 +55,29 @@ def targets_of(lists: Sequence[DigestList]) -> dict[_Place, Target]:
     }
 
 
-async def check_lists(
-    lists: Sequence[DigestList], targets: dict[_Place, Target], sources: Sources
-) -> AsyncGenerator[Checked]:
-    """Check what the lists say, in the order of lists and lines.
-
-    To be used within `contextlib.aclosing`.
+class Checker:
+    """Checks lines one by one, in the order of lists and lines.
 
     Args:
-        lists: As they were read; some 1 KB of memory for each line.
-        targets: What they name, as `targets_of` gives it.
-        sources: How to read it.
-
-    Raises:
-        NoLanesError: There can be no lanes.
+        targets: What the lists name, as `targets_of` gives it.
+        hashed: What came of these targets, in their order.
     """
-    answers: dict[_Place, Hashed] = {}
-    places = iter(targets)
-    async with aclosing(hash_targets(each(targets.values()), sources)) as hashed:
-        for digest_list in lists:
-            for entry in digest_list.entries:
-                place = (digest_list.folder, entry.name)
-                while place not in answers:
-                    answers[next(places)] = await anext(hashed)
-                yield _checked(digest_list, entry, answers[place])
 
+    def __init__(self, targets: Iterable[_Place], hashed: AsyncIterator[Hashed]) -> None:
+        self._places = iter(targets)
+        self._hashed = hashed
+        self._answers: dict[_Place, Hashed] = {}
 
-def _checked(digest_list: DigestList, entry: Entry, hashed: Hashed) -> Checked:
-    if hashed.error:
-        return Checked(digest_list, entry, Outcome.UNREADABLE, hashed.error, hashed.is_missing)
-    is_right = hashed.digests[entry.algorithm.name] == entry.digest
-    return Checked(digest_list, entry, Outcome.OK if is_right else Outcome.FAILED, "", is_missing=False)
+    async def check(self, digest_list: DigestList, entry: Entry) -> Checked:
+        """Compare a line with what there is, once that is hashed."""
+        place = (digest_list.folder, entry.name)
+        while place not in self._answers:
+            self._answers[next(self._places)] = await anext(self._hashed)
+        hashed = self._answers[place]
+        if hashed.error:
+            return Checked(digest_list, entry, Outcome.UNREADABLE, hashed.error, hashed.is_missing)
+        is_right = hashed.digests[entry.algorithm.name] == entry.digest
+        return Checked(digest_list, entry, Outcome.OK if is_right else Outcome.FAILED, "", is_missing=False)
 
 
 async def each(targets: Iterable[Target]) -> AsyncIterator[Target]:

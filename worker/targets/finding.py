@@ -3,7 +3,7 @@
 import asyncio
 import os
 import stat
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from typing import NamedTuple
 
 from worker.hashing.algorithms import Algorithm
@@ -21,6 +21,7 @@ class _Entry(NamedTuple):
     path: str
     size_bytes: int | None
     error: str = ""
+    left_out: str = ""
 
 
 async def find_targets(
@@ -29,7 +30,8 @@ async def find_targets(
     sources: Sources,
     *,
     is_recursive: bool = False,
-    passed_over: Collection[FileIdentity] = (),
+    own_files: Collection[FileIdentity] = (),
+    on_left_out: Callable[[str], None] = lambda _: None,
 ) -> AsyncIterator[Target]:
     """Find what is to be hashed, in the order of the names; nothing is read of it yet.
 
@@ -40,7 +42,8 @@ async def find_targets(
         is_recursive: Take the files under a folder, sorted by their paths' bytes, and the objects
             under a prefix. Links to files count as files; links to folders, and what is neither file nor
             folder, are left out.
-        passed_over: Files that are left out of folders.
+        own_files: Files that are left out of folders without a word: those that are being written.
+        on_left_out: Is told in a sentence of everything else in a folder that is left out.
 
     Yields:
         Targets; one that can't be looked through has its error.
@@ -49,7 +52,7 @@ async def find_targets(
         if is_recursive and _is_prefix(name):
             listing = _objects(name, algorithms, sources)
         elif name != STANDARD_INPUT and not name.startswith(S3) and _is_folder(name):
-            listing = _files(name, algorithms, passed_over) if is_recursive else _refused(name)
+            listing = _files(name, algorithms, own_files, on_left_out) if is_recursive else _refused(name)
         else:
             yield Target.of(name, algorithms)
             continue
@@ -71,7 +74,10 @@ async def _refused(name: str) -> AsyncIterator[Target]:
 
 
 async def _files(
-    folder: str, algorithms: Sequence[Algorithm], passed_over: Collection[FileIdentity]
+    folder: str,
+    algorithms: Sequence[Algorithm],
+    own_files: Collection[FileIdentity],
+    on_left_out: Callable[[str], None],
 ) -> AsyncIterator[Target]:
     """Walk a folder without recursion: a tree may be deeper than Python's stack."""
     left = [_Entry(folder, None)]
@@ -79,30 +85,36 @@ async def _files(
         entry = left.pop()
         if entry.error:
             yield _failed(entry.path, entry.error)
+        elif entry.left_out:
+            on_left_out(f"{shown(entry.path)}: {entry.left_out}")
         elif entry.size_bytes is not None:
             yield Target(entry.path, entry.path, tuple(algorithms), entry.size_bytes)
         else:
-            left += reversed(await asyncio.to_thread(_entries, entry.path, passed_over))
+            left += reversed(await asyncio.to_thread(_entries, entry.path, own_files))
 
 
-def _entries(folder: str, passed_over: Collection[FileIdentity]) -> list[_Entry]:
+def _entries(folder: str, own_files: Collection[FileIdentity]) -> list[_Entry]:
     """List a folder so that all paths under it come in the order of their bytes."""
     try:
         with os.scandir(folder) as found:
-            entries = [entry for each in found if (entry := _entry(each, passed_over))]
+            entries = [entry for each in found if (entry := _entry(each, own_files))]
     except OSError as error:
         return [_Entry(folder, 0, reason_of(folder, error))]
     return sorted(entries, key=lambda entry: os.fsencode(entry.path) + b"/" * (entry.size_bytes is None))
 
 
-def _entry(found: "os.DirEntry[str]", passed_over: Collection[FileIdentity]) -> _Entry | None:
+def _entry(found: "os.DirEntry[str]", own_files: Collection[FileIdentity]) -> _Entry | None:
     try:
         if found.is_dir(follow_symlinks=False):
             return _Entry(found.path, None)
         status = found.stat()
     except OSError as error:
         return _Entry(found.path, 0, reason_of(found.path, error))
-    if not stat.S_ISREG(status.st_mode) or (status.st_dev, status.st_ino) in passed_over:
+    if stat.S_ISDIR(status.st_mode):
+        return _Entry(found.path, 0, left_out="A link to a folder is not followed; nothing in it was hashed.")
+    if not stat.S_ISREG(status.st_mode):
+        return _Entry(found.path, 0, left_out="It is neither a file nor a folder; it was not hashed.")
+    if (status.st_dev, status.st_ino) in own_files:
         return None
     return _Entry(found.path, status.st_size)
 

@@ -29,15 +29,31 @@ _PERCENT = re.compile(rb"%(0[AaDd]|25)")
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What a line says: the digest that this name's bytes should have."""
+    """What a line says: the digest that this name's bytes should have.
+
+    Attributes:
+        name: of what was hashed.
+        algorithm: what made the digest.
+        digest: as the line has it.
+        is_guess: nothing but the digest's length told the algorithm.
+    """
 
     name: str
     algorithm: Algorithm
     digest: bytes
+    is_guess: bool = False
 
 
 class ImproperLineError(ValueError):
-    """The line is none of a list."""
+    """The line is none of a list.
+
+    Args:
+        tag: That of a line which is none only because no algorithm here has it; else nothing.
+    """
+
+    def __init__(self, tag: str = "") -> None:
+        super().__init__(tag)
+        self.tag = tag
 
 
 class AmbiguousDigestError(Exception):
@@ -78,10 +94,12 @@ class LineReader:
 
     Args:
         candidates: What an untagged line's digest may be of; its length chooses among them.
+        is_guess: Nothing says that it is one of them.
     """
 
-    def __init__(self, candidates: Sequence[Algorithm]) -> None:
+    def __init__(self, candidates: Sequence[Algorithm], *, is_guess: bool = False) -> None:
         self._candidates = candidates
+        self._is_guess = is_guess
         self._is_reversed: bool | None = None
 
     def read(self, line: bytes) -> Entry:
@@ -96,10 +114,11 @@ class LineReader:
             return Entry(_name(tagged[1], tagged[3]), algorithm, _tagged_digest(tagged[4], algorithm))
         untagged = _UNTAGGED.fullmatch(line)
         if not untagged:
-            raise ImproperLineError
+            raise ImproperLineError(tagged[2].decode() if tagged else "")
         algorithm = algorithm_of_length(len(untagged[2]), self._candidates)
         name = _name(untagged[1], self._without_mode(untagged[3]))
-        return Entry(name, algorithm, bytes.fromhex(untagged[2].decode()))
+        digest = bytes.fromhex(untagged[2].decode())
+        return Entry(name, algorithm, digest, self._is_guess)
 
     def _without_mode(self, rest: bytes) -> bytes:
         """Take off the character before the name: a space, or an asterisk for binary.

@@ -3,6 +3,7 @@
 import asyncio
 import io
 import os
+import pty
 import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
@@ -174,6 +175,20 @@ async def test_a_fifo_that_is_written_in_two_steps_is_hashed_to_its_end(
 
     assert digests == hash_bytes(b"a" * 5_000 + b"b" * 5_000, ["md5"])
     assert lanes.slots.held_count == 0
+
+
+@pytest.mark.parametrize("typed", [b"\x04", b"abc\n\x04", b"abc\ndef\n\x04"])
+async def test_a_terminal_is_hashed_to_the_first_end_that_is_typed(lanes: LanePool, typed: bytes) -> None:
+    """One Ctrl-D at a line's beginning ends it: nothing is read after that."""
+    keyboard, terminal = pty.openpty()
+    os.write(keyboard, typed)
+
+    with io.FileIO(terminal) as stream:
+        async with asyncio.timeout(10):
+            digests = await hash_stream(stream, lanes, resolve(["md5"]))
+    os.close(keyboard)
+
+    assert digests == hash_bytes(typed[:-1], ["md5"])
 
 
 async def test_waiting_for_a_pipe_can_be_cancelled_at_once(

@@ -17,7 +17,7 @@ from tests.support.odd_names import ODD_NAMES, file_names, file_names_of_b3sum
 from worker.hashing.reference import hash_bytes
 from worker.hashing.registry import resolve
 from worker.targets.lines import write_line
-from worker.targets.lists import read_list
+from worker.targets.reading import read_list
 
 PROGRAMS = {
     "md5sum": "md5",
@@ -57,10 +57,9 @@ def _run(folder: Path, *command: str | bytes, stdin: bytes = b"") -> "subprocess
 def _read(folder: Path, content: bytes, *algorithms: str) -> list[tuple[bytes, str, bytes]]:
     path = folder.with_name(folder.name + ".list")
     path.write_bytes(content)
-    improper: list[str] = []
-    read = read_list(str(path), resolve(algorithms) if algorithms else (), improper.append)
+    read = read_list(str(path), resolve(algorithms) if algorithms else ())
     path.unlink()
-    assert (improper, read.error) == ([], "")
+    assert (read.improper_lines, read.error) == ([], "")
     return [(os.fsencode(entry.name), entry.algorithm.name, entry.digest) for entry in read.entries]
 
 
@@ -163,16 +162,15 @@ def test_any_list_means_to_us_what_it_means_to_md5sum(lines: list[str]) -> None:
         path = Path(folder, "list.md5")
         path.write_text("\n".join(lines), newline="")
         theirs = _run(Path(folder), "md5sum", "--check", "--warn", "list.md5")
-        told: list[str] = []
-        ours = read_list(str(path), (), lambda sentence: told.append(sentence.removeprefix(f"{folder}/")))
+        ours = read_list(str(path), ())
 
     outcomes = []
     for entry in ours.entries:
         is_right = entry.digest.hex() == MD5
         outcome = "OK" if is_right else "FAILED"
         outcomes.append(outcome if entry.name in there else "FAILED open or read")
-    improper = re.findall(r"list\.md5: \d+: improperly.*", theirs.stderr.decode())
-    assert told == improper
+    improper = re.findall(r"list\.md5: (\d+): improperly", theirs.stderr.decode())
+    assert ours.improper_lines == [*map(int, improper)]
     assert re.findall(r": ([A-Za-z ]+)$", theirs.stdout.decode(), re.MULTILINE) == outcomes
 
 

@@ -8,7 +8,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from worker.cli import app
+from worker.cli.app import app
 
 
 def _commands(group: Any, *path: str) -> Iterator[tuple[str, ...]]:

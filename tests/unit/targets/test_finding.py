@@ -2,15 +2,15 @@
 
 import asyncio
 import os
-from collections.abc import Collection
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from worker.hashing.registry import resolve
 from worker.settings import Settings
 from worker.storage.object_version import ObjectAddress
-from worker.targets.finding import FileIdentity, find_targets
+from worker.targets.finding import find_targets
 from worker.targets.sources import Sources
 from worker.targets.target import Target
 
@@ -22,10 +22,10 @@ def _in_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-def _find(*names: str, is_recursive: bool = True, passed_over: Collection[FileIdentity] = ()) -> list[Target]:
+def _find(*names: str, **options: Any) -> list[Target]:
     async def find() -> list[Target]:
         async with Sources(Settings()) as sources:
-            found = find_targets(names, MD5, sources, is_recursive=is_recursive, passed_over=passed_over)
+            found = find_targets(names, MD5, sources, **{"is_recursive": True, **options})
             return [target async for target in found]
 
     return asyncio.run(find())
@@ -57,14 +57,21 @@ def test_names_begin_as_their_folder_was_given(name: str, path: str) -> None:
     assert [target.name for target in _find(name)] == [path]
 
 
-def test_links_to_files_count_and_links_to_folders_are_not_followed() -> None:
+def test_links_to_files_count_and_what_is_left_out_is_told() -> None:
     """A link to a folder may lead back to where it is; what is no file could keep us waiting."""
+    told: list[str] = []
     _touch("d/x")
     Path("d/file").symlink_to("x")
     Path("d/folder").symlink_to(".")
     os.mkfifo("d/fifo")
 
-    assert [target.name for target in _find("d")] == ["d/file", "d/x"]
+    found = _find("d", on_left_out=told.append)
+
+    assert [target.name for target in found] == ["d/file", "d/x"]
+    assert told == [
+        "d/fifo: It is neither a file nor a folder; it was not hashed.",
+        "d/folder: A link to a folder is not followed; nothing in it was hashed.",
+    ]
 
 
 def test_a_link_that_leads_nowhere_is_told() -> None:
@@ -111,13 +118,13 @@ def test_a_folder_that_can_not_be_looked_through_is_told_and_the_others_go_on() 
     assert other.name == "other/x"
 
 
-def test_files_that_are_to_be_passed_over_are() -> None:
+def test_files_that_are_to_be_own_files_are() -> None:
     """By whatever name they are found."""
     _touch("d/x", "d/y")
     Path("d/other name of x").hardlink_to("d/x")
     status = Path("d/x").stat()
 
-    found = _find("d", passed_over={(status.st_dev, status.st_ino)})
+    found = _find("d", own_files={(status.st_dev, status.st_ino)})
 
     assert [target.name for target in found] == ["d/y"]
 

@@ -1,10 +1,12 @@
 """Lists in a folder, one for each algorithm: there whole at the end, or not at all."""
 
+import errno
 import os
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import BinaryIO
+from uuid import uuid4
 
 from worker.hashing.algorithms import Algorithm
 
@@ -42,12 +44,14 @@ class ListFiles:
         return [self.folder / list_name(algorithm) for algorithm in self._algorithms]
 
     def open(self) -> None:
-        """Begin all lists, beside their places."""
+        """Begin all lists, beside their places; what a killed process has left there is in nobody's way."""
+        if len(set(self.paths)) < len(self.paths):
+            raise OSError(errno.EEXIST, "two of the algorithms have lists of the same name")
         self.folder.mkdir(parents=True, exist_ok=True)
         with ExitStack() as if_it_fails:
             if_it_fails.callback(self.close)
             for algorithm in self._algorithms:
-                path = self.folder / f".{list_name(algorithm)}.{os.getpid()}"
+                path = self.folder / f".{list_name(algorithm)}.{uuid4()}"
                 self._files[algorithm.name] = path.open("xb")
             if_it_fails.pop_all()
 

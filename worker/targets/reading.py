@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO, AnyStr
 
 from worker.hashing.algorithms import ALGORITHMS, Algorithm
 from worker.hashing.registry import added_names, resolve
@@ -36,20 +36,24 @@ class DigestList:
         name: of the list, for people.
         folder: what its names are relative to; nothing means the current folder.
         label: the algorithm of its untagged lines, if it is known beforehand.
+        is_manifest: a BagIt manifest, which may say nothing and has no improper lines.
         entries: what its lines say, in their order.
-        improper_lines: how many lines are none of a list; empty lines and comments do not count.
+        improper_lines: the numbers of those that are none of a list; empty lines and comments are no fault.
+        unknown_tag: the first tag that no algorithm here has.
         error: a sentence: why it can't be checked.
     """
 
     name: str
     folder: str = ""
     label: str = ""
+    is_manifest: bool = False
     entries: list[Entry] = field(default_factory=list)
-    improper_lines: int = 0
+    improper_lines: list[int] = field(default_factory=list)
+    unknown_tag: str = ""
     error: str = ""
 
 
-def read_list(path: str, algorithms: Sequence[Algorithm], on_improper: Callable[[str], None]) -> DigestList:
+def read_list(path: str, algorithms: Sequence[Algorithm]) -> DigestList:
     """Read a list that coreutils, b3sum, BSD's programs, BagIt or we have made; some 0.4 KB for each line.
 
     A tag says what a line's digest is of. Else it is that one of `algorithms` whose digests have its length;
@@ -59,14 +63,13 @@ def read_list(path: str, algorithms: Sequence[Algorithm], on_improper: Callable[
     Args:
         path: Of the list; `-` is standard input.
         algorithms: What its digests may be of, where its user says so.
-        on_improper: Is told in a few words of each line that is none of a list.
 
     Raises:
         BadAlgorithmError: A line wants an added algorithm that can't be used.
     """
     digest_list = DigestList("'standard input'" if path == STANDARD_INPUT else shown(path))
     try:
-        _read_lines(path, algorithms, digest_list, on_improper)
+        _read_lines(path, algorithms, digest_list)
     except OSError as error:
         digest_list.error = reason_of(path, error)
     except AmbiguousDigestError as error:
@@ -76,11 +79,9 @@ def read_list(path: str, algorithms: Sequence[Algorithm], on_improper: Callable[
     return digest_list
 
 
-def _read_lines(
-    path: str, algorithms: Sequence[Algorithm], digest_list: DigestList, on_improper: Callable[[str], None]
-) -> None:
+def _read_lines(path: str, algorithms: Sequence[Algorithm], digest_list: DigestList) -> None:
     read_line = _line_reader(path, algorithms, digest_list)
-    for number, line in enumerate(_lines(path), start=1):
+    for number, line in enumerate(_lines(path, is_manifest=digest_list.is_manifest), start=1):
         text = line.removesuffix(b"\n").removesuffix(b"\r")
         if not text or text.startswith(b"#"):
             continue
@@ -89,10 +90,9 @@ def _read_lines(
             if path == STANDARD_INPUT == entry.name:
                 raise ImproperLineError  # noqa: TRY301 - it is read already, nobody can check it
             digest_list.entries.append(entry)
-        except ImproperLineError:
-            digest_list.improper_lines += 1
-            kind = f"{digest_list.label} " if digest_list.label else ""
-            on_improper(f"{digest_list.name}: {number}: improperly formatted {kind}checksum line")
+        except ImproperLineError as error:
+            digest_list.improper_lines.append(number)
+            digest_list.unknown_tag = digest_list.unknown_tag or error.tag
 
 
 def algorithm_in_name(name: str) -> Algorithm | None:
@@ -114,28 +114,36 @@ def _line_reader(
     base = Path(path).name
     in_name = algorithm_in_name(base)
     if in_name and _MANIFEST.fullmatch(base):
+        digest_list.is_manifest = True
         digest_list.folder = str(Path(path).parent)
         digest_list.label = in_name.label
         return lambda line: read_manifest_line(line, in_name)
-    candidates = algorithms or ([in_name] if in_name else resolve(_USUAL))
+    told = algorithms or ([in_name] if in_name else ())
+    candidates = told or resolve(_USUAL)
     if len(candidates) == 1:
         digest_list.label = candidates[0].label
-    return LineReader(candidates).read
+    return LineReader(candidates, is_guess=not told).read
 
 
-def _lines(path: str) -> Iterator[bytes]:
+def _lines(path: str, *, is_manifest: bool) -> Iterator[bytes]:
     if path == STANDARD_INPUT:
         check_standard_input()
-        yield from _pieces(sys.stdin.buffer)
-        return
-    with Path(path).open("rb") as file:
-        yield from _pieces(file)
+        yield from _lines_of(sys.stdin.buffer)
+    elif is_manifest:
+        # RFC 8493 has lines end by LF, CR or both, as text has here; Latin-1 takes every byte.
+        with Path(path).open(encoding="latin-1") as text:
+            yield from (line.encode("latin-1") for line in _lines_of(text))
+    else:
+        with Path(path).open("rb") as file:
+            yield from _lines_of(file)
 
 
-def _pieces(file: BinaryIO) -> Iterator[bytes]:
-    """Read line by line; what has no line ends, as a disk's image, comes in pieces."""
+def _lines_of(file: IO[AnyStr]) -> Iterator[AnyStr]:
+    """Read line by line; of one that has no end, as a disk's image has none, come the first bytes alone."""
     while line := file.readline(_LONGEST_LINE_BYTES):
         yield line
+        while len(line) == _LONGEST_LINE_BYTES and line[-1:] not in (b"\n", "\n"):
+            line = file.readline(_LONGEST_LINE_BYTES)
 
 
 @cache

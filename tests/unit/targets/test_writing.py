@@ -6,7 +6,7 @@ import pytest
 
 from worker.hashing.algorithms import ALGORITHMS
 from worker.hashing.registry import resolve
-from worker.targets.list_files import ListFiles, list_name
+from worker.targets.writing import ListFiles, list_name
 
 MD5_AND_BLAKE3 = resolve(["md5", "blake3"])
 
@@ -49,15 +49,35 @@ def test_lists_that_are_not_finished_leave_older_ones_as_they_were(tmp_path: Pat
 
 def test_where_one_list_can_not_be_begun_none_is(tmp_path: Path) -> None:
     """Nothing is left of the one before it."""
-    files = ListFiles(tmp_path, MD5_AND_BLAKE3)
-    other = ListFiles(tmp_path, MD5_AND_BLAKE3[1:])
-    other.open()
+    files = ListFiles(tmp_path, [MD5_AND_BLAKE3[0], MD5_AND_BLAKE3[1]._replace(name="x", label="x" * 300)])
 
-    with pytest.raises(FileExistsError):
+    with pytest.raises(OSError, match="File name too long"):
         files.open()
-    other.close()
 
     assert not list(tmp_path.iterdir())
+
+
+def test_algorithms_whose_lists_have_one_name_are_refused(tmp_path: Path) -> None:
+    """One list would take the other's place: one that is added may be called as blake3's is."""
+    files = ListFiles(tmp_path, [MD5_AND_BLAKE3[1], MD5_AND_BLAKE3[0]._replace(name="b3", label="b3")])
+
+    with pytest.raises(OSError, match="two of the algorithms have lists of the same name"):
+        files.open()
+
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_a_killed_process_has_left_is_in_nobodys_way(tmp_path: Path) -> None:
+    """In a container each process may have the same id as the one before it."""
+    killed, files = ListFiles(tmp_path, MD5_AND_BLAKE3), ListFiles(tmp_path, MD5_AND_BLAKE3)
+    killed.open()
+
+    files.open()
+    files.finish()
+    files.close()
+    killed.close()
+
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["B3SUMS", "MD5SUMS"]
 
 
 def test_lists_know_the_files_that_they_write_and_replace(tmp_path: Path) -> None:
