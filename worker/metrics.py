@@ -34,6 +34,11 @@ JOBS = Counter(
 TASKS = Counter(
     "hash_worker_tasks", "Tasks that are over, by what became of their message.", ["fate"], registry=REGISTRY
 )
+TASKS_PLATFORM_AWAY = Counter(
+    "hash_worker_tasks_platform_away",
+    "Of these, tasks whose message comes again since the platform is away or busy.",
+    registry=REGISTRY,
+)
 TASKS_RUNNING = Gauge("hash_worker_tasks_running", "Tasks that are under way.", registry=REGISTRY)
 FILES = Counter("hash_worker_files", "Files that are done.", ["result"], registry=REGISTRY)
 FILE_BYTES = Counter(
@@ -86,9 +91,9 @@ class Backlog(Collector):
     def __repr__(self) -> str:
         return f"<Backlog of {len(self._entries)} entries>"
 
-    def enter(self, entry: object, reports: int) -> None:
-        """Take note of an entry with so many reports; an entry is any object."""
-        self._entries[entry] = reports, time.monotonic()
+    def enter(self, entry: object, reports: int, since: float) -> None:
+        """Take note of an entry, any object, with so many reports, put at `since` of `time.monotonic`."""
+        self._entries[entry] = reports, since
 
     def leave(self, entry: object) -> None:
         """Forget an entry; one that is not known is passed over."""

@@ -14,7 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from worker.local.models import ENDED
 from worker.local.platform import LocalPlatform
 from worker.local.processes import ChildProcess, free_port
-from worker.queueing.app import enqueue, make_app
+from worker.queueing.app import BATCH_QUEUE, QUEUE, enqueue, make_app
 from worker.queueing.pulse import STOPPED_STATUS
 
 # A worker whose Celery thread hangs as soon as it is ready; the watchdog is in more of a hurry than usual.
@@ -120,12 +120,17 @@ async def test_a_worker_counts_what_it_has_done_and_each_line_of_its_log_names_t
         ("hash_worker_lease_take_overs_total",): 0,
     }
     assert {name: counted[name] for name in expected} == expected
-    lines = [json.loads(line) for line in log_path.read_text("utf-8").splitlines() if line.startswith("{")]
+    log = log_path.read_text("utf-8")
+    assert "(MainProcess)" not in log  # as Celery prints at its end
+    lines = [json.loads(line) for line in log.splitlines() if line.startswith("{")]
+    assert lines[-1]["event"] == "The worker was told to end"
     about_tasks = [line for line in lines if "ask " in line["event"]]
     # Celery's line at the beginning and at the end of each of six tasks, and ours.
     assert len(about_tasks) == 18
     assert {line["job_id"] for line in about_tasks} == {"1", "2", "3"}
     assert {line.get("batch") for line in about_tasks if line["job_id"] == "2"} == {None, 0, 1, 2}
+    ends = [line for line in about_tasks if "received" not in line["event"]]
+    assert [line["attempt"] for line in ends] == [1] * 12
     (planned,) = (line for line in lines if line["event"] == "Batches were added")
     assert (planned["job_id"], planned["batch"], planned["attempt"]) == ("2", 0, 1)
 
@@ -144,6 +149,23 @@ async def test_a_worker_whose_broker_goes_away_is_live_and_not_ready(
         assert json.loads(reason)["error"] == "The broker does not answer."
         assert (await asked(port, "/health/live"))[0] == 200
         assert worker.pid
+
+
+async def test_a_worker_whose_consumers_were_cancelled_is_live_and_not_ready(
+    platform: LocalPlatform, environment: dict[str, str], tmp_path: Path
+) -> None:
+    """It takes no message any more, and whoever wants so adds one again."""
+    port = free_port()
+    control = make_app(platform.broker_url).control
+    async with worker_at(port, environment, tmp_path / "worker.log"):
+        await until_answered(port, "/health/ready", 200)
+        for queue in (QUEUE, BATCH_QUEUE):
+            await asyncio.to_thread(control.cancel_consumer, queue)
+
+        reason = await until_answered(port, "/health/ready", 503)
+
+        assert "consumes from no queue" in json.loads(reason)["error"]
+        assert (await asked(port, "/health/live"))[0] == 200
 
 
 async def test_a_worker_that_has_stopped_to_take_messages_ends_itself(

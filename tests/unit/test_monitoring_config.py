@@ -27,9 +27,9 @@ _ROOT = Path(__file__).parents[2]
 _CONFIG = _ROOT / "config"
 _ALERTS = _CONFIG / "prometheus-alerts.yml"
 
-# Prometheus' own, about each target.
-_UP = ("up", "job", {"hash-worker", "hash-worker-gateway"})
-_SERIES = re.compile(r"\b(hash_worker_\w+|up)\b(?:\{([^}]*)\})?")
+# Prometheus' own label of each target; and one more series about each.
+_JOBS = {"hash-worker", "hash-worker-gateway"}
+_SERIES = re.compile(r"\b(hash_worker_\w+|process_\w+|up)\b(?:\{([^}]*)\})?")
 _EQUALS = re.compile(r'(\w+)="([^"]*)"')
 
 needs_promtool = pytest.mark.skipif(
@@ -48,15 +48,22 @@ async def known(monkeypatch: pytest.MonkeyPatch) -> Known:
     gateway = Metrics()
     for route in ROUTES:
         gateway.note(route.path, route.method, 200, 0.1)
-    lengths = Lengths({"hashing": 0, "hashing.batches": 0}, taken=0, undelivered=0, dead_letters=0)
+    lengths = Lengths(
+        {"hashing": 0, "hashing.batches": 0},
+        taken=0,
+        undelivered=0,
+        oldest_undelivered_seconds=0,
+        dead_letters=0,
+    )
     service._serve_health(settings.health, Pulse())
     async with open_runner(settings):
         texts = metrics.text(), gateway.text(lengths)
-    found: Known = {_UP[0]: {_UP[1]: set(_UP[2])}}
-    for text in texts:
+    found: Known = {"up": {"job": _JOBS}}
+    for job, text in zip(("hash-worker", "hash-worker-gateway"), texts, strict=True):
         for family in text_string_to_metric_families(text.decode()):
             for sample in family.samples:
-                labels = found.setdefault(sample.name, {})
+                labels = found.setdefault(sample.name, {"job": set()})
+                labels["job"].add(job)
                 for name, value in sample.labels.items():
                     labels.setdefault(name, set()).add(value)
     # A fate is told from its first message on.
@@ -158,7 +165,7 @@ def test_the_scrape_example_names_the_jobs_that_alerts_ask_for() -> None:
     """And reads the alerts' file, which lies beside it."""
     document = yaml.safe_load((_CONFIG / "prometheus.yml").read_text(encoding="utf-8"))
 
-    assert {scrape["job_name"] for scrape in document["scrape_configs"]} == _UP[2]
+    assert {scrape["job_name"] for scrape in document["scrape_configs"]} == _JOBS
     assert document["rule_files"] == [_ALERTS.name]
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import Any
@@ -62,9 +63,11 @@ def run_worker(settings: Settings, celery_options: Sequence[str] = ()) -> int:
         command = _celery_command(app, settings, celery_options)
         with ProgressEvents() as progress, LoopThread(lambda: _open_service(settings, app.pulse)) as loop:
             stop_after_grace(app, settings.worker.grace_seconds)
-            app.pulse.watch()
+            app.pulse.watch(settings.worker.grace_seconds)
             pause_seconds = settings.worker.pause_seconds
             register(app, _InLoop(loop), DeadLetters(url), pause_seconds=pause_seconds, show=progress.show)
+            # What Celery prints there when a signal comes is no log line.
+            sys.__stdout__ = None  # type: ignore[misc]  # typeshed calls it final
             # Not app.worker_main, which drops the status.
             with command:
                 celery_worker.invoke(command)

@@ -1,5 +1,6 @@
 """What Prometheus is told. Its labels are routes, methods and statuses: nothing of a job."""
 
+from http import HTTPStatus
 from math import nan
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -21,6 +22,9 @@ class Metrics:
             ["route", "method", "status"],
             registry=self._registry,
         )
+        # Told as 0 before the first one, so that it is a rise, which an alert can see.
+        for status in (HTTPStatus.INTERNAL_SERVER_ERROR, HTTPStatus.SERVICE_UNAVAILABLE):
+            self._requests.labels("/v1/jobs", "POST", status.value)
         self._seconds = Histogram(
             "hash_worker_gateway_request_seconds",
             "Time from a request's headers to its answer, in seconds.",
@@ -42,6 +46,11 @@ class Metrics:
         self._undelivered = Gauge(
             "hash_worker_undelivered_ends",
             "Jobs and batches that have ended without their platform knowing.",
+            registry=self._registry,
+        )
+        self._oldest_undelivered_seconds = Gauge(
+            "hash_worker_undelivered_oldest_seconds",
+            "For how long this gateway has seen the oldest of them there.",
             registry=self._registry,
         )
         self._dead_letters = Gauge(
@@ -71,5 +80,6 @@ class Metrics:
             self._messages.labels(queue).set(nan if lengths is None else lengths.messages[queue])
         self._taken.set(nan if lengths is None else lengths.taken)
         self._undelivered.set(nan if lengths is None else lengths.undelivered)
+        self._oldest_undelivered_seconds.set(nan if lengths is None else lengths.oldest_undelivered_seconds)
         self._dead_letters.set(nan if lengths is None else lengths.dead_letters)
         return generate_latest(self._registry)

@@ -40,7 +40,7 @@ _STOP = (NotAuthorizedError, JobTakenOverError)
 _log = structlog.get_logger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class _Place:
     """An entry in the queue, or none: a mark that is done when all before it are."""
 
@@ -95,6 +95,7 @@ class ReportSender:
         self._concurrent_entries = concurrent_entries
         self._max_queued = max_queued
         self._places: asyncio.Queue[_Place] = asyncio.Queue()
+        self._unsent: set[_Place] = set()
         self._permits = asyncio.Semaphore(concurrent_entries)
         self._room = asyncio.Event()
         self._queued = 0
@@ -122,8 +123,8 @@ class ReportSender:
         assert self._dispatcher is not None
         self._dispatcher.cancel()
         await asyncio.wait([self._dispatcher])
-        while not self._places.empty():
-            metrics.OUTBOX.leave(self._places.get_nowait().done)
+        for place in self._unsent:
+            metrics.OUTBOX.leave(place)
 
     async def put(self, *reports: Report, done: FileDone | None = None) -> None:
         """Put reports that belong together into the outbox, and queue them; see `Outbox.put`.
@@ -175,7 +176,8 @@ class ReportSender:
         place = _Place(entry, permits=self._concurrent_entries if is_barrier else 1)
         self._queued += place.weight
         if place.weight:
-            metrics.OUTBOX.enter(place.done, place.weight)
+            self._unsent.add(place)
+            metrics.OUTBOX.enter(place, place.weight, place.since)
         self._places.put_nowait(place)
         return place
 
@@ -204,7 +206,8 @@ class ReportSender:
         except Exception as error:  # noqa: BLE001 - whatever it is, nothing may overtake what was not sent
             self._stop(error)
         finally:
-            metrics.OUTBOX.leave(place.done)
+            self._unsent.discard(place)
+            metrics.OUTBOX.leave(place)
             self._queued -= place.weight
             self._room.set()
             for _ in range(place.permits):

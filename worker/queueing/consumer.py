@@ -144,7 +144,9 @@ class Consumer(consumer.Consumer):  # type: ignore[misc]  # Celery has no types
 
     def _beat(self) -> None:
         """Tell that there is nothing to ask the broker for, if so."""
-        if not self.task_consumer.channel.asks_for_messages:
+        channel = self.task_consumer.channel
+        self.app.pulse.note_queues(has_queues=bool(channel.active_queues))
+        if not channel.asks_for_messages:
             self.app.pulse.note_poll()
 
     def _has_place(self, queue: str) -> bool:

@@ -9,7 +9,7 @@ import asyncio
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import structlog
@@ -172,6 +172,10 @@ class Deliveries:
             return verdict_on(stopped, assignment.job, is_ended=False)
         if isinstance(lease, NotTaken):
             return Verdict(Fate.COMES_AGAIN, lease.value, assignment.job)
+        return replace(await self._run_under(lease, turn), attempt=lease.attempts)
+
+    async def _run_under(self, lease: Lease, turn: _Turn) -> Verdict:
+        assignment = turn.assignment
         lease.tags.add(turn.delivery_tag)
         books = self._books(lease, assignment.address)
         try:

@@ -33,6 +33,7 @@ class Verdict:
         job: The job's name in Redis, if it has one.
         is_away: It comes again because the platform is away.
         document: Of a batch's message the job's payload: put aside, it takes its whole job along.
+        attempt: Which run of its job or batch it was, as `Lease.attempts` counts; 0 if it was none.
     """
 
     fate: Fate
@@ -40,6 +41,7 @@ class Verdict:
     job: str | None = None
     is_away: bool = False
     document: dict[str, Any] | None = field(default=None, repr=False)
+    attempt: int = 0
 
 
 def verdict_on(

@@ -5,9 +5,11 @@ had no answer repeats, and gets the one that there was.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from itertools import compress, islice
+from time import monotonic
 from typing import Any
 from uuid import uuid4
 
@@ -27,6 +29,8 @@ from worker.queueing.transport import MAX_MESSAGE_BYTES
 
 _CONNECT_SECONDS = 1
 _ANSWER_SECONDS = 2
+# Undelivered ends that are known by name, to tell an old one from ever new ones; of 100 bytes each.
+_MOST_ENDS_KNOWN = 1000
 
 # KEYS: the job's task, the queue. ARGV: a task's id, its message, seconds to keep the id.
 _ACCEPT = """
@@ -76,12 +80,14 @@ class Lengths:
         messages: By queue, count; without those that workers have taken.
         taken: Messages that workers have taken and not acknowledged, count.
         undelivered: Jobs and batches that have ended without their platform knowing, count.
+        oldest_undelivered_seconds: For how long one of them has been there at each look; 0 without any.
         dead_letters: Count.
     """
 
     messages: Mapping[str, int]
     taken: int
     undelivered: int
+    oldest_undelivered_seconds: float
     dead_letters: int
 
 
@@ -95,6 +101,7 @@ class Intake:
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
         self._is_away = False
+        self._ends_since: dict[str, float] = {}
 
     def __repr__(self) -> str:
         return f"<Intake, the broker is {'away' if self._is_away else 'there'}>"
@@ -145,13 +152,24 @@ class Intake:
             pipe.zcard(UNACKED)
             pipe.scard(UNDELIVERED)
             pipe.hlen(DEAD)
-            hashing, batches, taken, undelivered, dead = await pipe.execute()
-        return Lengths({QUEUE: hashing, BATCH_QUEUE: batches}, taken, undelivered, dead)
+            known = [*self._ends_since]
+            pipe.smismember(UNDELIVERED, ["", *known])  # it asks for at least one
+            pipe.srandmember(UNDELIVERED, _MOST_ENDS_KNOWN)
+            hashing, batches, taken, undelivered, dead, (_, *are_there), some = await pipe.execute()
+        oldest_seconds = self._note_ends([*compress(known, are_there), *some])
+        return Lengths({QUEUE: hashing, BATCH_QUEUE: batches}, taken, undelivered, oldest_seconds, dead)
 
     async def check(self) -> None:
         """Make sure that the broker answers."""
         async with self._in_time():
             await self._redis.ping()  # type: ignore[misc]  # as above
+
+    def _note_ends(self, names: Iterable[str]) -> float:
+        """Take note of undelivered ends, those that are known first; give the oldest one's age in seconds."""
+        now = monotonic()
+        known = islice(dict.fromkeys(names), _MOST_ENDS_KNOWN)
+        self._ends_since = {name: self._ends_since.get(name, now) for name in known}
+        return now - min(self._ends_since.values(), default=now)
 
     async def _job(self, name: str) -> KnownJob | None:
         task_id = await self._redis.get(_task_key(name))

@@ -32,9 +32,10 @@ _GIVE_BACK_SECONDS = 5
 # A call whose answer was lost is repeated and finds its own token: that is no second attempt.
 # KEYS: lease, epoch, end, attempts, rooms. ARGV: token, milliseconds, seconds to keep, "run" or "", the
 # most of each room.
+# The epoch is below 0 once its lease was given back; one that is not was held by a run that died or froze.
 _TAKE = """
 local owner = redis.call('GET', KEYS[1])
-if owner and owner ~= ARGV[1] then return {'', 'held', 0} end
+if owner and owner ~= ARGV[1] then return {'', 'held', 0, 0} end
 local ended = redis.call('GET', KEYS[3])
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
@@ -42,7 +43,7 @@ local runs = not ended and ARGV[4] == 'run'
 for i = 5, runs and #KEYS or 4 do
     redis.call('ZREMRANGEBYSCORE', KEYS[i], '-inf', now)
     if redis.call('ZCARD', KEYS[i]) >= tonumber(ARGV[i]) and not redis.call('ZSCORE', KEYS[i], KEYS[1]) then
-        return {'', 'full', 0}
+        return {'', 'full', 0, 0}
     end
 end
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
@@ -52,7 +53,7 @@ for i = 5, runs and #KEYS or 4 do
 end
 local epoch = now
 local last = tonumber(redis.call('GET', KEYS[2]) or '0')
-if epoch <= last then epoch = last + 1 end
+if epoch <= math.abs(last) then epoch = math.abs(last) + 1 end
 epoch = string.format('%.0f', epoch)
 redis.call('SET', KEYS[2], epoch, 'EX', ARGV[3])
 local attempts = 0
@@ -60,7 +61,7 @@ if runs and not owner then
     attempts = redis.call('INCR', KEYS[4])
     redis.call('EXPIRE', KEYS[4], ARGV[3])
 end
-return {epoch, ended or '', attempts}
+return {epoch, ended or '', attempts, (last > 0 and not owner) and 1 or 0}
 """
 # A claim that is gone does not come back (XX).
 # KEYS: lease, epoch, the job's epoch, Celery's claims, rooms. ARGV: token, milliseconds, epoch, tags.
@@ -83,11 +84,12 @@ for i = 5, #KEYS do
 end
 return 'kept'
 """
-# KEYS: lease, attempts, rooms. ARGV: token, "orderly" or "".
+# KEYS: lease, attempts, epoch, rooms. ARGV: token, "orderly" or "", epoch.
 _RELEASE = """
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 redis.call('DEL', KEYS[1])
-for i = 3, #KEYS do redis.call('ZREM', KEYS[i], KEYS[1]) end
+redis.call('SET', KEYS[3], '-' .. ARGV[3], 'XX', 'KEEPTTL')
+for i = 4, #KEYS do redis.call('ZREM', KEYS[i], KEYS[1]) end
 if ARGV[2] == 'orderly' and tonumber(redis.call('GET', KEYS[2]) or '0') > 0 then
     redis.call('DECR', KEYS[2])
 end
@@ -194,7 +196,7 @@ class Leases:
         token = secrets.token_hex(16)
         asked_at = asyncio.get_running_loop().time()
         names = tuple(room.name for room in rooms)
-        epoch, ended, attempts = await self._take_script(
+        epoch, ended, attempts, is_taken_over = await self._take_script(
             keys=[*(f"{name}:{what}" for what in ("lease", "epoch", "end", "attempts")), *names],
             args=[
                 token,
@@ -206,7 +208,7 @@ class Leases:
         )
         if not epoch:
             return NotTaken.FULL if ended == "full" else NotTaken.HELD
-        if int(attempts) > 1:
+        if is_taken_over:
             metrics.TAKE_OVERS.inc()
         taken = names if to_run and not ended else ()
         sure_until = asked_at + self._seconds
@@ -253,8 +255,8 @@ class Leases:
         try:
             async with asyncio.timeout(_GIVE_BACK_SECONDS):
                 await self._release_script(
-                    keys=[f"{lease.name}:lease", f"{lease.name}:attempts", *lease.rooms],
-                    args=[lease.token, "orderly" if orderly else ""],
+                    keys=[*(f"{lease.name}:{what}" for what in ("lease", "attempts", "epoch")), *lease.rooms],
+                    args=[lease.token, "orderly" if orderly else "", lease.epoch],
                 )
         except TimeoutError:
             _log.warning("A lease could not be given back, it ends by itself", name=lease.name)

@@ -119,6 +119,7 @@ class TaskPool(BasePool):  # type: ignore[misc]  # Celery has no types
 
     def on_close(self) -> None:
         """Begin nothing more: the worker ends, whoever told it to."""
+        _log.info("The worker was told to end", tasks=len(self._busy))
         self.flush()
         # Celery's signal does not come when remote control shuts a worker down.
         self.app.pulse.end_soon()

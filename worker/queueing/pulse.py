@@ -1,7 +1,8 @@
 """Whether a worker still does its work: its event loop turns, and its consumer asks the broker for messages.
 
 Threads may hang while the process lives, and Docker restarts no container that is merely unhealthy. So a
-worker that has stopped ends itself: what it had in hand is taken over, and it is started again.
+worker that has stopped ends itself: what it had in hand is taken over, and it is started again. So does one
+that was told to end and comes to no end: a silent broker holds up each thing that it still does.
 """
 
 import asyncio
@@ -18,6 +19,8 @@ from redis.asyncio import Redis
 
 STOPPED_STATUS = 70
 """Exit status of a worker that has stopped working (EX_SOFTWARE of sysexits.h)."""
+CUT_SHORT_STATUS = 1
+"""Exit status of a worker whose end took too long."""
 
 # The watchdog counts its looks, not the time: after the whole machine was asleep all others are late too.
 _LOOK_SECONDS = 5.0
@@ -26,6 +29,10 @@ _TURN_SECONDS = 2.0
 _ANSWER_SECONDS = 2.0
 # An idle worker has an answer from the broker each 0.25 s, a full one is asked each 2 s.
 _READY_SECONDS = 30.0
+# From the end of the grace time on; most ends take one. Compose kills after 40 s, of which 10 are grace time.
+_END_SECONDS = 20.0
+# A log that nobody reads any more holds up whoever writes to it.
+_LAST_LINE_SECONDS = 5.0
 
 _log = structlog.get_logger(__name__)
 
@@ -43,7 +50,9 @@ class Pulse:
         self._polled = self._turned = False
         self._polled_at: float | None = None
         self._silent_looks = {"consumer": 0, "event loop": 0}
+        self._has_queues = True
         self._is_ending = False
+        self._ending = threading.Event()
 
     def __repr__(self) -> str:
         return f"<Pulse, silent looks: {self._silent_looks}>"
@@ -52,6 +61,10 @@ class Pulse:
         """Take note that the consumer has heard from the broker, or that it has no place for a message."""
         self._polled = True
         self._polled_at = monotonic()
+
+    def note_queues(self, *, has_queues: bool) -> None:
+        """Take note whether the consumer is to consume from any queue: remote control may have said no."""
+        self._has_queues = has_queues
 
     def note_attempt(self) -> None:
         """Take note that the consumer tries to reach the broker, in vain: it works, the broker does not."""
@@ -74,13 +87,19 @@ class Pulse:
                     await redis.ping()  # type: ignore[misc]  # redis types it for both its clients
             except (redis_errors.RedisError, OSError):
                 self.note_turn(broker_answers=False)
+            except Exception:  # noqa: BLE001 - who no longer takes note would have a worker ended that is well
+                _log.exception("Asking the broker for a sign met an error of the hash worker itself")
+                self.note_turn(broker_answers=False)
             else:
                 self.note_turn(broker_answers=True)
             await asyncio.sleep(_TURN_SECONDS)
 
     def end_soon(self, **_: Any) -> None:
-        """Expect nothing more: the worker was told to end."""
+        """Expect nothing more but the end, which the worker was told. Twice is fine."""
+        if self._is_ending:  # a signal's handler may come while its own thread is below
+            return
         self._is_ending = True
+        self._ending.set()
 
     @property
     def silent_seconds(self) -> float:
@@ -100,12 +119,20 @@ class Pulse:
             return "The broker does not answer."
         if self.silent_seconds > _READY_SECONDS:
             return "The worker has not asked for messages lately."
+        if not self._has_queues:
+            return "The worker consumes from no queue: it was told so by remote control."
         return self.why_not_live()
 
-    def watch(self) -> None:
-        """Look again and again, in a thread of its own, and end the process when something has stopped."""
+    def watch(self, grace_seconds: float) -> None:
+        """Look again and again, in a thread of its own, and end the process when something has stopped.
+
+        Args:
+            grace_seconds: Time that tasks have when the worker was told to end; some seconds later it ends
+                in any case.
+        """
         signals.worker_shutting_down.connect(self.end_soon, weak=False)
-        threading.Thread(target=self._watch, name="watchdog", daemon=True).start()
+        seconds = grace_seconds + _END_SECONDS
+        threading.Thread(target=self._watch, args=[seconds], name="watchdog", daemon=True).start()
 
     def look(self) -> None:
         """Look once; see `watch`."""
@@ -119,11 +146,21 @@ class Pulse:
             self._silent_looks[part] = 0 if is_heard else self._silent_looks[part] + 1
         reason = self.why_not_live()
         if reason is not None:
-            _log.critical("The worker has stopped working and ends, to be started again", reason=reason)
-            self._end(STOPPED_STATUS)
+            event = "The worker has stopped working and ends, to be started again"
+            self._leave(STOPPED_STATUS, event, reason)
 
-    def _watch(self) -> None:
-        wait = threading.Event().wait
-        while not self._is_ending:
-            wait(_LOOK_SECONDS)
+    def _watch(self, end_seconds: float) -> None:
+        while not self._ending.wait(_LOOK_SECONDS):
             self.look()
+        threading.Event().wait(end_seconds)
+        reason = f"It was told to end {end_seconds:g} s ago; what it has in hand is taken over."
+        self._leave(CUT_SHORT_STATUS, "The worker's end takes too long and is cut short", reason)
+
+    def _leave(self, status: int, event: str, reason: str) -> None:
+        """End the process, and say so if that can be said."""
+        timer = threading.Timer(_LAST_LINE_SECONDS, self._end, [status])
+        timer.daemon = True
+        timer.start()
+        _log.critical(event, reason=reason)
+        timer.cancel()
+        self._end(status)

@@ -95,6 +95,11 @@ class _Bodies:
         with metrics.TASKS_RUNNING.track_inprogress():
             verdict = self._verdict(task, document, handle)
         metrics.TASKS.labels(verdict.fate.value).inc()
+        if verdict.is_away:
+            metrics.TASKS_PLATFORM_AWAY.inc()
+        if verdict.attempt:
+            # For Celery's last line about it too; the pool takes it away.
+            structlog.contextvars.bind_contextvars(attempt=verdict.attempt)
         _log.info("The task is over", fate=verdict.fate, reason=verdict.reason)
         match verdict.fate:
             case Fate.COMES_AGAIN if _away_seconds(task, verdict) > _LONGEST_AWAY_SECONDS:

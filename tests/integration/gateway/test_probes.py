@@ -1,5 +1,6 @@
 """/health/live, /health/ready and /metrics, which need no token."""
 
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from redis.asyncio import Redis
 
@@ -39,7 +40,10 @@ async def test_requests_are_counted_by_route_method_and_status(call: Caller) -> 
 
     counted = await samples(call)
 
-    assert {name[1:]: count for name, count in counted.items() if name[0].endswith("requests_total")} == {
+    # Of no other is 0 told: see the last test.
+    assert {
+        name[1:]: count for name, count in counted.items() if name[0].endswith("requests_total") and count
+    } == {
         ("POST", "/v1/jobs", "202"): 1,
         ("GET", "/v1/jobs/{job_id}", "200"): 1,
         ("GET", "/v1/jobs/{job_id}", "404"): 1,
@@ -70,3 +74,31 @@ async def test_what_waits_in_the_broker_is_counted_when_somebody_asks(call: Call
     ]
     assert [before[name] for name in names] == [1, 0, 0, 0, 0, 0]
     assert [after[name] for name in names] == [1, 1, 2, 1, 3, 4]
+
+
+async def test_an_end_that_stays_undelivered_grows_old_and_those_that_come_and_go_do_not(
+    call: Caller, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each end is undelivered for a moment, so how many there are says nothing."""
+    seconds = 0.0
+    monkeypatch.setattr("worker.queueing.intake.monotonic", lambda: seconds)
+    monkeypatch.setattr("worker.queueing.intake._MOST_ENDS_KNOWN", 2)
+    ages = []
+
+    for there in ("", "a", "bcde", "ex", "fgx", "x", ""):
+        await redis.delete(UNDELIVERED)
+        if there:
+            await redis.sadd(UNDELIVERED, *there)  # type: ignore[misc]  # redis types it for both its clients
+        ages.append((await samples(call))["hash_worker_undelivered_oldest_seconds",])
+        seconds += 10
+
+    assert ages[:3] == [0, 0, 0]
+    assert ages[5:] == [20, 0]
+
+
+async def test_payloads_that_are_not_taken_are_told_before_the_first_one(call: Caller) -> None:
+    """A series that begins with its first fault shows no rise, and no alert would see it."""
+    counted = await samples(call)
+
+    name = "hash_worker_gateway_requests_total"
+    assert [counted[name, "POST", "/v1/jobs", status] for status in ("500", "503")] == [0, 0]

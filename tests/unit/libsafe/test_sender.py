@@ -8,6 +8,7 @@ from aiohttp import web
 from pydantic import SecretStr
 from redis.asyncio import Redis
 
+from worker import metrics
 from worker.libsafe.client import PlatformClient
 from worker.libsafe.errors import (
     JobAddress,
@@ -108,6 +109,12 @@ async def make_sender(
         return ReportSender(client, "299", options.pop("outbox", outbox), ReportPolicy(), **options)
 
     return made
+
+
+def _outbox_reports() -> float:
+    """Read how many reports are told as not sent yet."""
+    reports, _ = metrics.OUTBOX.collect()
+    return reports.samples[0].value
 
 
 def _messages(*texts: str) -> list[MessageReport]:
@@ -524,6 +531,22 @@ async def test_a_cancelled_job_is_not_held_up_by_its_reports(
 
     with pytest.raises(asyncio.CancelledError):
         await running
+    platform.held["a"].set()
+
+
+async def test_what_a_run_leaves_unsent_is_no_longer_told_as_its_own(
+    platform: _Platform, make_sender: Callable[..., ReportSender]
+) -> None:
+    """Wherever an entry is then: on its way, waiting for a permit or for its turn; another run sends it."""
+    platform.held["a"] = asyncio.Event()
+
+    async with make_sender(concurrent_entries=1) as sender:
+        for text in "abcd":
+            await sender.put(MessageReport(text))
+        await platform.has_been_told(1)
+        inside = _outbox_reports()
+
+    assert (inside, _outbox_reports()) == (4, 0)
     platform.held["a"].set()
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import pytest
 from redis.asyncio import Redis
 
+from worker import metrics
 from worker.libsafe.errors import JobTakenOverError
 from worker.libsafe.names import batch_name
 from worker.queueing.lease import Lease, Leases, NotTaken, Room
@@ -20,6 +21,11 @@ async def taken(leases: Leases, name: str = JOB, *, rooms: Sequence[Room] = (), 
     lease = await leases.take(name, rooms=rooms, to_run=to_run)
     assert isinstance(lease, Lease)
     return lease
+
+
+def take_overs() -> float:
+    """Read how many were counted."""
+    return sum(sample.value for family in metrics.TAKE_OVERS.collect() for sample in family.samples)
 
 
 async def runs_in(redis: Redis, room: Room) -> set[str]:
@@ -59,6 +65,39 @@ async def test_an_orderly_end_is_no_attempt_and_a_death_is_one(redis: Redis) -> 
     await redis.delete(f"{JOB}:lease")  # as it ends by itself when its worker has died
 
     assert (await taken(leases)).attempts == 2
+
+
+async def test_each_death_is_one_take_over_and_an_orderly_run_is_none(redis: Redis) -> None:
+    """Whatever else is remembered of earlier runs; nor is a copy of the message that finds it held."""
+    leases = Leases(redis, 60)
+    before = take_overs()
+    for orderly in (True, False):
+        await leases.give_back(await taken(leases), orderly=orderly)
+    await taken(leases)
+    assert await leases.take(JOB) is NotTaken.HELD
+    given_back = take_overs() - before
+
+    for _ in range(2):
+        await redis.delete(f"{JOB}:lease")  # as above
+        lease = await taken(leases)
+    for _ in range(3):
+        await leases.give_back(lease, orderly=True)
+        lease = await taken(leases)
+
+    assert (given_back, take_overs() - before) == (0, 2)
+
+
+@pytest.mark.parametrize("to_run", [True, False])
+async def test_a_run_that_died_after_a_file_was_done_is_taken_over_too(redis: Redis, to_run: bool) -> None:  # noqa: FBT001 - a parameter of the test
+    """It is no attempt that was lost, but somebody has died; also if only the end is left to be told."""
+    leases = Leases(redis, 60)
+    before = take_overs()
+    await taken(leases)
+    await redis.delete(f"{JOB}:attempts", f"{JOB}:lease")  # the first by the outbox
+
+    await taken(leases, to_run=to_run)
+
+    assert take_overs() - before == 1
 
 
 async def test_to_deliver_only_is_no_attempt(redis: Redis) -> None:

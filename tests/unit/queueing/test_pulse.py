@@ -1,8 +1,15 @@
 """Whether a worker still works: what counts as a stop, and what does not."""
 
-import pytest
+import asyncio
+import threading
+import time
+from collections.abc import Iterator
+from types import SimpleNamespace
 
-from worker.queueing.pulse import STOPPED_STATUS, Pulse
+import pytest
+from celery import signals
+
+from worker.queueing.pulse import CUT_SHORT_STATUS, STOPPED_STATUS, Pulse
 
 MOST_LOOKS = 24
 
@@ -20,6 +27,12 @@ def pulse(ended_with: list[int]) -> Pulse:
     pulse.note_poll()
     pulse.note_turn(broker_answers=True)
     return pulse
+
+
+def until(ended_with: list[int]) -> None:
+    """Wait until the process was ended; the test's own time limit bounds it."""
+    while not ended_with:
+        time.sleep(0.005)
 
 
 def look_on(pulse: Pulse, looks: int, *, polls: bool, turns: bool, broker_answers: bool = True) -> None:
@@ -115,3 +128,86 @@ def test_a_worker_that_has_never_asked_for_a_message_is_not_ready() -> None:
 
     assert pulse.why_not_live() is None
     assert pulse.why_not_ready() == "The worker has not asked for messages lately."
+
+
+def test_a_worker_that_consumes_from_no_queue_is_live_and_not_ready(
+    pulse: Pulse, ended_with: list[int]
+) -> None:
+    """Remote control has cancelled its consumers; it can have them added again."""
+    pulse.note_queues(has_queues=False)
+    look_on(pulse, 1000, polls=True, turns=True)
+
+    assert (pulse.why_not_live(), ended_with) == (None, [])
+    assert pulse.why_not_ready() == "The worker consumes from no queue: it was told so by remote control."
+    pulse.note_queues(has_queues=True)
+    assert pulse.why_not_ready() is None
+
+
+@pytest.fixture
+def watched(pulse: Pulse, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pulse]:
+    """Have the pulse of a worker watched that has 0.05 s to end."""
+    monkeypatch.setattr("worker.queueing.pulse._END_SECONDS", 0.04)
+    pulse.watch(grace_seconds=0.01)
+    yield pulse
+    signals.worker_shutting_down.disconnect(pulse.end_soon)
+
+
+@pytest.mark.parametrize("by_remote_control", [False, True])
+def test_a_worker_that_comes_to_no_end_is_ended(
+    watched: Pulse,
+    ended_with: list[int],
+    by_remote_control: bool,  # noqa: FBT001 - a parameter of the test
+) -> None:
+    """A broker that is silent may hold it up for minutes, and whoever waits would kill it."""
+    for _ in range(2):
+        if by_remote_control:
+            watched.end_soon()
+        else:
+            signals.worker_shutting_down.send(sender="a worker", sig="TERM", how="Warm", exitcode=0)
+
+    until(ended_with)
+
+    assert ended_with == [CUT_SHORT_STATUS]
+
+
+def test_a_worker_whose_last_line_nobody_reads_ends_all_the_same(
+    pulse: Pulse, ended_with: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full pipe holds up whoever logs, perhaps the very thread that has stopped."""
+    monkeypatch.setattr("worker.queueing.pulse._LAST_LINE_SECONDS", 0.01)
+    is_read = threading.Event()
+    full = SimpleNamespace(critical=lambda *_, **__: is_read.wait())
+    monkeypatch.setattr("worker.queueing.pulse._log", full)
+    how = {"polls": False, "turns": True}
+    watchdog = threading.Thread(target=look_on, args=[pulse, 2 + MOST_LOOKS], kwargs=how)
+
+    watchdog.start()
+    until(ended_with)
+    is_read.set()
+    watchdog.join()
+
+    assert ended_with[0] == STOPPED_STATUS
+
+
+async def test_an_unexpected_error_does_not_end_the_pulse(
+    pulse: Pulse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or a worker that is well would be taken for one whose event loop has stopped."""
+    monkeypatch.setattr("worker.queueing.pulse._TURN_SECONDS", 0)
+    asked = asyncio.Event()
+
+    class Broken:
+        calls = 0
+
+        async def ping(self) -> None:
+            self.calls += 1
+            if self.calls == 3:
+                asked.set()
+            raise RuntimeError("a bug")
+
+    turning = asyncio.create_task(pulse.turn(Broken()))  # type: ignore[arg-type]  # all that is asked of a client
+    await asyncio.wait([turning, asyncio.create_task(asked.wait())], return_when=asyncio.FIRST_COMPLETED)
+
+    assert not turning.done()
+    assert pulse.why_not_ready() == "The broker does not answer."
+    turning.cancel()

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from celery.exceptions import Reject, Retry
 
+from worker import metrics
 from worker.jobs.ledger import Snapshot
 from worker.jobs.progress import Show
 from worker.jobs.stopping import Stop
@@ -43,6 +44,8 @@ class Deliveries:
         show(Snapshot(files=7))
         if isinstance(self.outcome, BaseException):
             raise self.outcome
+        if isinstance(self.outcome, Verdict):
+            return self.outcome
         return Verdict(self.outcome, "for a reason.", job=JOB, document=document)
 
     def call(self, function: Any, *arguments: Any) -> None:
@@ -67,6 +70,11 @@ class Letters:
         self.parked.append(letter)
 
 
+def counted_as_away() -> float:
+    """Read how many tasks ended since their platform was away."""
+    return sum(sample.value for family in metrics.TASKS_PLATFORM_AWAY.collect() for sample in family.samples)
+
+
 def run_task(outcome: Any, task: str = TASK, document: Any = DOCUMENT) -> tuple[Deliveries, Letters]:
     """Run the task once in this process."""
     app, deliveries, letters = make_app("memory://"), Deliveries(outcome), Letters()
@@ -89,6 +97,21 @@ def test_the_message_of_a_batch_is_handed_over_as_one() -> None:
 
     assert (deliveries.documents, deliveries.batches) == ([], [BATCH])
     assert letters.parked == []
+
+
+@pytest.mark.parametrize("is_away", [False, True])
+def test_only_a_message_whose_platform_is_away_is_counted_as_such(
+    monkeypatch: pytest.MonkeyPatch,
+    is_away: bool,  # noqa: FBT001 - a parameter of the test
+) -> None:
+    """Another worker's job, or one without room, comes again too."""
+    monkeypatch.setattr("celery.Task.retry", lambda *_, **__: Retry())
+    before = counted_as_away()
+
+    with pytest.raises(Retry):
+        run_task(Verdict(Fate.COMES_AGAIN, "for a reason.", JOB, is_away=is_away))
+
+    assert counted_as_away() - before == is_away
 
 
 def test_progress_is_shown_under_the_tasks_id() -> None:
