@@ -16,9 +16,8 @@ demo: $(READY) ## Run the main job on this machine: broker, S3, platform and one
 
 # Tests wait now and then, so one more runs at once than there are cores.
 test: $(READY) ## Run all tests, with coverage
-	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest -n $$(($$(nproc) + 1)) --dist loadscope --ignore=tests/faults --ignore=tests/compose $(ARGS)
-	@$(BIN)/coverage combine -q && $(BIN)/coverage report --skip-covered
+	$(BIN)/python -m pytest -n $$(($$(nproc) + 1)) --dist loadscope --cov --cov-report=term-missing:skip-covered \
+		--ignore=tests/faults --ignore=tests/compose $(ARGS)
 
 # Most of the scenarios wait most of the time, so more of them run at once than there are cores.
 faults: $(READY) ## Break everything and count what was lost (FAULT_MINUTES=…: longer; FAULT_SEED=…: the same again)
