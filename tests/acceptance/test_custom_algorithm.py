@@ -90,7 +90,11 @@ def test_check_tries_each_added_algorithm_in_a_lane(
     hash_worker: Any, environment: dict[str, str], tmp_path: Path
 ) -> None:
     """One that can't be used is named, and takes nothing from the others."""
-    add_package(tmp_path, "sums", CRC32, crc32="sums:Crc32", broken="sums:Md6")
+    by_process = (
+        CRC32 + "\nclass OfTheProcess(Crc32):\n    def __init__(self): self.value = hash('a') % 2**32\n"
+    )
+    offers = {"crc32": "sums:Crc32", "broken": "sums:Md6", "of-the-process": "sums:OfTheProcess"}
+    add_package(tmp_path, "sums", by_process, **offers)
 
     done = hash_worker("check", "--json", env=environment)
 
@@ -98,6 +102,8 @@ def test_check_tries_each_added_algorithm_in_a_lane(
     assert findings["algorithm adler32"]["state"] == findings["algorithm crc32"]["state"] == "ok"
     assert findings["algorithm broken"]["state"] == "wrong"
     assert "sums 1.0 can't be loaded (AttributeError" in findings["algorithm broken"]["detail"]
+    assert findings["algorithm of-the-process"]["state"] == "wrong"
+    assert "sums 1.0: Hashing with of-the-process failed: " in findings["algorithm of-the-process"]["detail"]
     assert findings["lanes"]["state"] == "ok"
 
 

@@ -5,13 +5,13 @@ import sys
 from collections.abc import Callable
 from functools import partial
 from inspect import iscoroutinefunction
-from itertools import chain, zip_longest
 
 from worker.hashing.added_code import contained, ended_children
 from worker.hashing.algorithms import ALGORITHMS, Algorithm, Hasher
 from worker.hashing.definitions import pack, shorten
 from worker.hashing.errors import BadAlgorithmError
 from worker.hashing.speed import measure_seconds_per_gb
+from worker.hashing.trial import trial_digests
 
 # A name becomes a message's label, a platform's name of a hash and the name of a file.
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,31}")
@@ -20,9 +20,6 @@ _MOST_LABEL_LENGTH = 32
 # The figure only orders the work of lanes, so a rough one will do.
 _MEASURE_SECONDS = 0.002
 _FAILED = "it failed when it was tried"
-_PATTERN = bytes(range(251)) * 5
-# What is hashed at the first try, in pieces: nothing, the same bytes twice, and others.
-_CONTENTS = ((), (_PATTERN,), (_PATTERN[:1], _PATTERN[1:700], _PATTERN[700:]), (b"abc",))
 
 
 class CheckedHasher:
@@ -80,15 +77,17 @@ def make_algorithm(
     """
     try:
         _check_arguments(name, new, label, seconds_per_gb)
-        digest_bytes, measured_seconds_per_gb = _try_out(new, digest_bits)
-        checked = partial(CheckedHasher, new, digest_bytes)
-        definition = pack(checked)
+        nothing = _digest_of_nothing(new, digest_bits)
+        checked = partial(CheckedHasher, new, len(nothing))
+        definition = pack(checked, _checked_digests(checked, nothing))
+        with contained(_FAILED):
+            measured_seconds_per_gb = measure_seconds_per_gb(checked, _MEASURE_SECONDS)
     except ValueError as error:
         raise BadAlgorithmError(name, str(error)) from error
     return Algorithm(
         name,
         label or name.upper(),
-        8 * digest_bytes,
+        8 * len(nothing),
         checked,
         seconds_per_gb or measured_seconds_per_gb,
         definition=definition,
@@ -119,8 +118,8 @@ def _is_duration(seconds: object) -> bool:
     return isinstance(seconds, int | float) and 0 < seconds <= sys.float_info.max
 
 
-def _try_out(new: Callable[[], Hasher], digest_bits: object) -> tuple[int, float]:
-    """Hash a few bytes as a lane would; give the digest's length in bytes and the seconds for 1e9 bytes."""
+def _digest_of_nothing(new: Callable[[], Hasher], digest_bits: object) -> bytes:
+    """Make the first hasher, and make sure that its digest has a length that it may have."""
     with contained(_FAILED):
         hasher = new()
         if any(map(iscoroutinefunction, (hasher.digest, hasher.update))):
@@ -134,16 +133,13 @@ def _try_out(new: Callable[[], Hasher], digest_bits: object) -> tuple[int, float
         raise ValueError(f"its digest has {8 * digest_bytes} bits, and {declared} were declared.")
     if isinstance(digest_size, int) and digest_size != digest_bytes:
         raise ValueError(f"its digest has {digest_bytes} bytes, and its digest_size says {digest_size}.")
-    checked = partial(CheckedHasher, new, digest_bytes)
-    _check_digests(checked, nothing)
-    with contained(_FAILED):
-        return digest_bytes, measure_seconds_per_gb(checked, _MEASURE_SECONDS)
+    return nothing
 
 
-def _check_digests(new: Callable[[], Hasher], nothing: bytes) -> None:
-    """Make sure that a digest is of the bytes, and of nothing else."""
+def _checked_digests(new: Callable[[], Hasher], nothing: bytes) -> list[bytes]:
+    """Give the digests of the trial, and make sure that they are of the bytes and of nothing else."""
     with contained(_FAILED):
-        first, again = _digests_side_by_side(new), _digests_side_by_side(new)
+        first, again = trial_digests(new), trial_digests(new)
     empty, whole, cut, short = first
     if not (empty == nothing and whole == cut and first == again):
         raise ValueError(
@@ -153,18 +149,7 @@ def _check_digests(new: Callable[[], Hasher], nothing: bytes) -> None:
     # A narrow digest may well be the same once.
     if nothing == whole == short:
         raise ValueError("its digest is the same whatever the bytes are.")
-
-
-def _digests_side_by_side(new: Callable[[], Hasher]) -> list[bytes]:
-    """Hash each of the contents in turns, all out of one slot that is used again, as a lane does."""
-    slot = memoryview(bytearray(max(map(len, chain(*_CONTENTS)))))
-    hashers = [new() for _ in _CONTENTS]
-    for pieces in zip_longest(*_CONTENTS):
-        for hasher, piece in zip(hashers, pieces, strict=True):
-            if piece is not None:
-                slot[: len(piece)] = piece
-                hasher.update(slot[: len(piece)])
-    return [hasher.digest() for hasher in hashers]
+    return first
 
 
 def _digest_of(hasher: Hasher) -> bytes:

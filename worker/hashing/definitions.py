@@ -9,7 +9,7 @@ import os
 import pickle
 import site
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import cast
 
 from worker.hashing.algorithms import Hasher
@@ -21,8 +21,8 @@ _MOST_TEXT_LENGTH = 200
 _REMEDY = "put it in a module of its own and import it from there"
 
 
-def pack(new: Callable[[], Hasher]) -> bytes:
-    """Pack what makes hashers.
+def pack(new: Callable[[], Hasher], trial_digests: Sequence[bytes]) -> bytes:
+    """Pack what makes hashers, and the digests that its trial gave here.
 
     Raises:
         ValueError: a sentence's end: why it can't be packed, and what to do.
@@ -34,7 +34,8 @@ def pack(new: Callable[[], Hasher]) -> bytes:
     except Exception as error:
         raise ValueError(f"it can't be sent to the hashing lanes ({one_line(error)}); {_REMEDY}.") from error
     # A module may have been imported from a folder that was added after the lanes had started.
-    definition = pickle.dumps(([os.path.abspath(folder) for folder in sys.path], code))  # noqa: PTH100 -- "" too
+    folders = [os.path.abspath(folder) for folder in sys.path]  # noqa: PTH100 -- "" too
+    definition = pickle.dumps((folders, code, list(trial_digests)))
     if len(definition) > MOST_BYTES:
         raise ValueError(
             f"with all that it refers to it takes {len(definition)} bytes, and {MOST_BYTES} is the most that "
@@ -43,16 +44,16 @@ def pack(new: Callable[[], Hasher]) -> bytes:
     return definition
 
 
-def unpack(definition: bytes) -> Callable[[], Hasher]:
-    """Give what makes hashers, in a lane.
+def unpack(definition: bytes) -> tuple[Callable[[], Hasher], list[bytes]]:
+    """Give what makes hashers, in a lane, and the digests that its trial gave where it was packed.
 
     Raises:
         ImportError: a sentence's end: why it can't be had here, and what to do.
     """
-    folders, code = pickle.loads(definition)  # noqa: S301 -- from our parent, whose code we run anyway
+    folders, code, trial_digests = pickle.loads(definition)  # noqa: S301 -- from our parent, whose code we run anyway
     sys.path += [folder for folder in folders if folder not in sys.path]
     try:
-        return _loaded(code)
+        return _loaded(code), trial_digests
     except Exception as error:
         raise ImportError(
             f"a hashing lane can't load it, install its module as a package ({one_line(error)})"
@@ -61,7 +62,12 @@ def unpack(definition: bytes) -> Callable[[], Hasher]:
 
 def one_line(error: BaseException) -> str:
     """Tell an error's type and text in one line of 200 characters at most, however it was written."""
-    return shorten(f"{type(error).__name__}: {error}").removesuffix(":")
+    kind = type(error).__name__
+    try:
+        return shorten(f"{kind}: {error}").removesuffix(":")
+    # Somebody else's __str__ may do anything, and there is nothing better to tell.
+    except BaseException:  # noqa: BLE001 -- as above
+        return shorten(f"{kind}, which can't be told as text")
 
 
 def shorten(text: str) -> str:

@@ -19,6 +19,7 @@ from worker.hashing.algorithms import ALGORITHMS, Hasher
 from worker.hashing.contexts import open_context
 from worker.hashing.definitions import one_line, unpack
 from worker.hashing.memory import SharedMemory
+from worker.hashing.trial import repeat_trial
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -69,7 +70,9 @@ class Lane:
             return ALGORITHMS[ref.algorithm].new()
         if ref.definition not in self._added:
             with ended_children():
-                self._added[ref.definition] = unpack(self._memory.definition(*ref.definition))
+                new, trial_digests = unpack(self._memory.definition(*ref.definition))
+                repeat_trial(new, trial_digests)
+            self._added[ref.definition] = new
         return self._added[ref.definition]()
 
     def __repr__(self) -> str:

@@ -54,7 +54,8 @@ def register_algorithm(
         register_algorithm("sha3-384", hashlib.sha3_384)
 
     Sessions that are open go on with the earlier one. The algorithm stays in one lane for a whole object,
-    which is read again from its first byte if that lane dies.
+    which is read again from its first byte if that lane dies. Each lane tries it once more, and refuses it if
+    its digests are others there: they may depend on nothing of a process, such as `hash()`.
 
     Args:
         name: how payloads, settings and the command line call it: 1 to 32 of a-z, 0-9, hyphen, underscore and

@@ -71,7 +71,7 @@ def _walk(folder: Path) -> Iterator[Path]:
 
 
 def _checked_key(file: Path, root: Path, prefix: str) -> str:
-    shown = os.fsencode(file)
+    shown = str(file)
     if not file.is_file():
         raise UnusablePathError(f"{shown!r} is missing or no regular file: correct the path or move it away.")
     if not os.access(file, os.R_OK):
@@ -80,7 +80,9 @@ def _checked_key(file: Path, root: Path, prefix: str) -> str:
     try:
         size_bytes = len(key.encode())
     except UnicodeEncodeError as error:
-        raise UnusablePathError(f"The name of {shown!r} is not UTF-8, as S3 needs it: rename it.") from error
+        raise UnusablePathError(
+            f"The name of {os.fsencode(file)!r} is not UTF-8, as S3 needs it: rename it."
+        ) from error
     if size_bytes > _LONGEST_KEY_BYTES:
         raise UnusablePathError(
             f"The key of {shown!r} would have {size_bytes} bytes, over S3's 1024: shorten it."

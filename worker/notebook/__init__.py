@@ -6,6 +6,13 @@
         table = await hash_files(request, ["sha256", "blake3"])
 
 Which verb of the platform's own library is which one here: the same name, also at the same place of `com`.
+Its names are near to one another:
+
+- `File`: what the platform has of a file, by its id; `File.get` gives a `worker.libsafe.models.FileRecord`.
+- `S3File`, which is `S3.File`: a file's bytes, as a stream.
+- `request.Files`: the records of all files of a job.
+- `Storage`, as `request.Storage`: where the files of a request are. `worker.libsafe.models.Storage` is the
+  platform's record of one bucket.
 """
 
 from worker.hashing.registry import register_algorithm
@@ -14,8 +21,7 @@ from worker.notebook.api import Container, File, Job, JobMessage, Util
 from worker.notebook.connections import configure
 from worker.notebook.driver import Driver
 from worker.notebook.errors import NotebookError, UnreadableFileError
-from worker.notebook.filesystem import S3, Storage
-from worker.notebook.filesystem import File as S3File
+from worker.notebook.filesystem import S3, S3File, Storage
 from worker.notebook.local_platform import start_local_platform
 from worker.notebook.pipeline import hash_files
 from worker.notebook.request import Request

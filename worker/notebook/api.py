@@ -1,4 +1,7 @@
-"""What the platform has, by id, for plain functions. They go to the platform of the last request made."""
+"""What the platform has, by id, for plain functions.
+
+They name no request: they go to that of the innermost block, else to the one that was made or begun last.
+"""
 
 import re
 from enum import StrEnum
@@ -14,6 +17,9 @@ from worker.libsafe.reports import HashReport, MessageReport
 from worker.notebook.driver import Driver
 from worker.notebook.errors import NotebookError
 
+Id = str | int
+"""The platform's ids are texts; a cell may well have one as the number that it looks like."""
+
 _HEXADECIMAL = re.compile(r"(?:[0-9a-f]{2})+", re.IGNORECASE | re.ASCII)
 
 
@@ -21,22 +27,22 @@ class File:
     """The platform's files."""
 
     @staticmethod
-    def get(file_id: str) -> models.FileRecord:
+    def get(file_id: Id) -> models.FileRecord:
         """Fetch a file's record."""
-        driver = Driver.last()
-        return driver.ask(driver.client.file(file_id))
+        driver = Driver.current()
+        return driver.ask(driver.client.file(str(file_id)))
 
     @overload
     @staticmethod
-    def get_metadata(file_id: str, as_list: Literal[True] = ...) -> list[models.MetadataItem] | None: ...
+    def get_metadata(file_id: Id, as_list: Literal[True] = ...) -> list[models.MetadataItem] | None: ...
 
     @overload
     @staticmethod
-    def get_metadata(file_id: str, as_list: Literal[False]) -> dict[str, Any] | None: ...
+    def get_metadata(file_id: Id, as_list: Literal[False]) -> dict[str, Any] | None: ...
 
     @staticmethod
     def get_metadata(
-        file_id: str,
+        file_id: Id,
         as_list: bool = True,  # noqa: FBT001, FBT002 - as the platform's library has it
     ) -> list[models.MetadataItem] | dict[str, Any] | None:
         """Fetch a file's metadata.
@@ -49,20 +55,22 @@ class File:
         Returns:
             The metadata; None if it has none, or if there is no such file.
         """
-        driver = Driver.last()
-        items = driver.ask(driver.client.metadata(file_id))
+        driver = Driver.current()
+        items = driver.ask(driver.client.metadata(str(file_id)))
         if items is None:
             return None
         return list(items) if as_list else flattened(items)
 
     @staticmethod
-    def get_hashes(file_id: str) -> dict[str, str]:
+    def get_hashes(file_id: Id) -> dict[str, str]:
         """Fetch the hashes that the platform keeps of a file, by its names of the algorithms."""
-        driver = Driver.last()
-        return {stored.algorithm: stored.hex_digest for stored in driver.ask(driver.client.hashes(file_id))}
+        driver = Driver.current()
+        return {
+            stored.algorithm: stored.hex_digest for stored in driver.ask(driver.client.hashes(str(file_id)))
+        }
 
     @staticmethod
-    def set_hash(file_id: str, algorithm: str, hex_digest: str) -> bool:
+    def set_hash(file_id: Id, algorithm: str, hex_digest: str) -> bool:
         """Store a hash of a file.
 
         Args:
@@ -78,9 +86,10 @@ class File:
         Raises:
             NotebookError: The digest is none, or none of that algorithm.
         """
+        file_id = str(file_id)
         known = _known(algorithm)
         digits = _digits(file_id, algorithm, hex_digest, known)
-        driver = Driver.last()
+        driver = Driver.current()
         is_stored = driver.connections.platforms.policy().hash_name(algorithm) is not None
         if is_stored:
             driver.ask(driver.job.put(HashReport(file_id, algorithm, digits)))
@@ -94,26 +103,26 @@ class Container:
     """The platform's data containers."""
 
     @staticmethod
-    def get(container_id: str) -> models.Container:
+    def get(container_id: Id) -> models.Container:
         """Fetch a container: its name, and which storage has its objects."""
-        driver = Driver.last()
-        return driver.ask(driver.client.container(container_id))
+        driver = Driver.current()
+        return driver.ask(driver.client.container(str(container_id)))
 
 
 class Job:
     """The platform's jobs."""
 
     @staticmethod
-    def get(job_id: str) -> models.Job:
+    def get(job_id: Id) -> models.Job:
         """Fetch a job with its status."""
-        driver = Driver.last()
-        return driver.ask(driver.client.job(job_id))
+        driver = Driver.current()
+        return driver.ask(driver.client.job(str(job_id)))
 
     @staticmethod
-    def get_messages(job_id: str) -> list[models.JobMessage]:
+    def get_messages(job_id: Id) -> list[models.JobMessage]:
         """Fetch a job's messages, the oldest first."""
-        driver = Driver.last()
-        return list(driver.ask(driver.client.messages(job_id)))
+        driver = Driver.current()
+        return list(driver.ask(driver.client.messages(str(job_id))))
 
 
 class JobMessageType(StrEnum):

@@ -1,6 +1,8 @@
 """The way to a platform for plain functions, and the one that verbs without a request use."""
 
+import os
 from collections.abc import Coroutine
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from worker.libsafe.errors import JobAddress
@@ -10,6 +12,7 @@ from worker.notebook.job import NotebookJob
 
 T = TypeVar("T")
 
+_of_blocks: "list[Driver]" = []
 _last: "Driver | None" = None
 
 
@@ -50,17 +53,31 @@ class Driver:
         return self.connections.background.wait(work)
 
     def make_last(self) -> None:
-        """Let verbs without a request go to this platform from now on."""
+        """Let verbs without a request go to this platform from now on, but in blocks of others."""
         global _last  # noqa: PLW0603 - the verbs of the platform's library name none
         _last = self
 
+    def enter_block(self) -> None:
+        """Let verbs without a request go to this platform until the block is left, but in blocks within."""
+        _of_blocks.append(self)
+
+    def leave_block(self) -> None:
+        """Let them go where they went before the block; twice is fine."""
+        with suppress(ValueError):
+            _of_blocks.remove(self)
+
     @staticmethod
-    def last() -> "Driver":
-        """Give that of the request that was made last in this program.
+    def current() -> "Driver":
+        """Give that of the innermost `with Request` block, else of the request that was made or begun last.
 
         Raises:
             NotebookError: None was made.
         """
+        if _of_blocks:
+            return _of_blocks[-1]
         if _last is None:
             raise NotebookError("No platform is known yet: make a Request of a payload first.")
         return _last
+
+
+os.register_at_fork(after_in_child=_of_blocks.clear)  # they are the parent's

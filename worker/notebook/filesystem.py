@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 
 from worker.jobs.errors import FileNotHashedError
 from worker.jobs.file_objects import FileObjects
-from worker.jobs.plan import check_hashable
+from worker.jobs.plan import FileReference, check_hashable
 from worker.libsafe.errors import LibsafeError
 from worker.libsafe.models import FileRecord
 from worker.notebook.driver import Driver
@@ -33,7 +33,7 @@ class Storage:
         return f"<Storage of {self._driver!r}>"
 
     def open(self, file: FileRecord) -> ObjectStream:
-        """Open a file's object for reading; see `File.get_stream`."""
+        """Open a file's object for reading; see `S3File.get_stream`."""
         settings = self._driver.connections.settings
         store, address = self._driver.ask(self._find(file))
         return open_stream(
@@ -52,7 +52,7 @@ class Storage:
             yield
         except (FileNotHashedError, StorageError, LibsafeError) as error:
             name = f"File {file.id} ({file.fullpath})"
-            await self._driver.job.note_unread(name, file.id, error)
+            await self._driver.job.note_unread(FileReference(name, file.id, file, None), error)
             raise UnreadableFileError(unread_message(name, error)) from None
 
     async def _find(self, file: FileRecord) -> tuple[ObjectStore, ObjectAddress]:
@@ -81,7 +81,7 @@ class _FileSource:
             await self._store.read_range(version, start, destination)
 
 
-class File:
+class S3File:
     """Files on S3."""
 
     @staticmethod
@@ -105,5 +105,5 @@ class File:
 class S3:
     """The file system of the platform's storages."""
 
-    File = File
+    File = S3File
     Storage = Storage

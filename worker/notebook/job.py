@@ -10,6 +10,7 @@ from contextlib import suppress
 
 from worker.jobs.ending import broken_off
 from worker.jobs.errors import CONCERNS_ALL, FileNotHashedError
+from worker.jobs.plan import FileReference
 from worker.libsafe.client import PlatformClient
 from worker.libsafe.errors import JobAddress, LibsafeError, PermanentLibsafeError
 from worker.libsafe.models import TERMINAL, JobStatus
@@ -18,6 +19,7 @@ from worker.libsafe.reports import MessageReport, Report, ReportPolicy, StatusRe
 from worker.libsafe.sender import deliver, has_ended
 from worker.notebook.background import background
 from worker.notebook.errors import NotebookError
+from worker.notebook.tally import Tally
 from worker.storage.errors import StorageError
 
 # Jupyter kills a kernel five seconds after it has asked it to end.
@@ -45,10 +47,7 @@ class NotebookJob:
     Attributes:
         id: The job's.
         status: What the platform was told; None before the job is begun.
-        unread_files: Files that could not be read; with one of them the job ends FAILED.
-        unfinished_files: Files that are to be hashed and are not done; likewise.
-        unfinished_listings: Times that those files are being looked up, or were not all found; likewise.
-        refused_reports: Reports that the platform refused; likewise.
+        tally: What it has not done; with anything of that it ends FAILED.
     """
 
     def __init__(
@@ -61,10 +60,7 @@ class NotebookJob:
     ) -> None:
         self.id = address.job_id
         self.status: JobStatus | None = None
-        self.unread_files = 0
-        self.unfinished_files = 0
-        self.unfinished_listings = 0
-        self.refused_reports = 0
+        self.tally = Tally()
         self._client = client
         self._policy = policy
         self._offline_is_error = offline_is_error
@@ -95,8 +91,8 @@ class NotebookJob:
 
         Args:
             reports: Of the job; its end is told by `end` alone.
-            done: What a file came to, if they are about one, which was counted as unfinished. It is so still
-                when anything but a refusal is raised.
+            done: What a file came to, if they are about one, which the tally expects. It does so still when
+                anything but a refusal is raised.
 
         Raises:
             PermanentLibsafeError: The first refusal; the others were sent.
@@ -111,28 +107,32 @@ class NotebookJob:
             except CONCERNS_ALL:
                 raise
             except PermanentLibsafeError as error:
-                self.refused_reports += 1
+                self.tally.note_refused()
                 refusal = refusal or error
         if done is not None:
-            self.unfinished_files -= 1
-            self.unread_files += done.kind == "not_hashed"
+            self.tally.finish(done.file)
+            if done.kind == "not_hashed":
+                self.tally.note_unread(done.file)
         if refusal is not None:
             raise refusal
 
-    async def note_unread(self, name: str, file_id: str | None, error: ReadingError) -> None:
+    async def note_unread(self, file: FileReference, error: ReadingError) -> None:
         """Tell that a file can't be read, once for each, while the job runs.
 
         Before and after it nobody is told: whoever only looks around sees for himself. That the platform
         takes the message is not insisted on.
         """
-        if not self.is_running or name in self._told_unread:
+        if not self.is_running or file.key in self._told_unread:
             return
-        self._told_unread.add(name)
+        self._told_unread.add(file.key)
         is_error = error.code != _OFFLINE or self._offline_is_error
-        self.unread_files += is_error
+        if is_error:
+            self.tally.note_unread(file.key)
         level = "ERROR" if is_error else "WARNING"
+        # Where it has no record the platform may not know the file, and would refuse a message about it.
+        file_id = None if file.record is None else file.record.id
         with suppress(LibsafeError):
-            await self._send(MessageReport(unread_message(name, error), level, file_id))
+            await self._send(MessageReport(unread_message(file.name, error), level, file_id))
 
     async def end(self, *, is_successful: bool) -> JobStatus:
         """Tell the platform that the job has ended; where something is missing it is FAILED in any case.
@@ -144,10 +144,10 @@ class NotebookJob:
             NotebookError: It has ended already.
         """
         self._check_not_ended()
-        if is_successful and self.missing:
+        if is_successful and self.tally.missing:
             with suppress(PermanentLibsafeError):
-                await self.put(MessageReport(f"The job ends FAILED: {self.missing}.", level="ERROR"))
-        status = JobStatus.COMPLETED if is_successful and not self.missing else JobStatus.FAILED
+                await self.put(MessageReport(f"The job ends FAILED: {self.tally.missing}.", level="ERROR"))
+        status = JobStatus.COMPLETED if is_successful and not self.tally.missing else JobStatus.FAILED
         await self._send_end(status)
         return status
 
@@ -167,20 +167,6 @@ class NotebookJob:
     def has_ended(self) -> bool:
         """Whether its end was told from here."""
         return self.status in TERMINAL
-
-    @property
-    def missing(self) -> str:
-        """What the job has not done, in words; empty if nothing is known."""
-        counts = (
-            (self.unfinished_listings, "listing of files", "listings of files", "not finished"),
-            (self.unread_files + self.unfinished_files, "file", "files", "not read"),
-            (self.refused_reports, "report", "reports", "refused"),
-        )
-        return " and ".join(
-            f"1 {one} was {state}" if count == 1 else f"{count} {several} were {state}"
-            for count, one, several, state in counts
-            if count
-        )
 
     async def _send_end(self, status: JobStatus) -> None:
         await self._send(StatusReport(status))

@@ -94,12 +94,11 @@ class _Run:
         settings = driver.connections.settings
         if self._job is not None:
             await self._job.begin()
-            self._job.unfinished_listings += 1
+            self._job.tally.begin_listing()
         await self._plan()
         if self._job is not None:
             # Told beforehand: who gives up waiting may end the job before this run knows that it is stopped.
-            self._job.unfinished_files += len(self._references)
-            self._job.unfinished_listings -= 1
+            self._job.tally.expect(reference.key for reference in self._references)
         async with lane_pool(settings.hashing) as lanes:
             stores, routes = driver.connections.stores, driver.connections.routes
             files = FilesRun(

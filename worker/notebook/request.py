@@ -1,10 +1,11 @@
 """The request that a payload makes: its job, its files and what they are read from."""
 
 import asyncio
+import sys
 import warnings
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from worker.jobs import messages
 from worker.jobs.errors import FileNotHashedError
@@ -13,12 +14,16 @@ from worker.libsafe.errors import LibsafeError
 from worker.libsafe.models import FileRecord, JobStatus
 from worker.libsafe.payload import Payload
 from worker.libsafe.reports import MessageReport
-from worker.notebook.api import JobMessageType
+from worker.notebook.api import Id, JobMessageType
 from worker.notebook.driver import Driver
 from worker.notebook.errors import OUR_ERRORS, NotebookError
 from worker.notebook.filesystem import Storage
 from worker.notebook.job import unread_message
 
+T = TypeVar("T")
+
+# A platform that is there takes an end within milliseconds; one that is away is called for a minute.
+_PATIENCE_SECONDS = 3.0
 _INTERRUPTS = (KeyboardInterrupt, asyncio.CancelledError)
 
 
@@ -30,7 +35,8 @@ class Request:
 
     The block begins the job and ends it: COMPLETED, or FAILED with a message if anything was raised. Without
     a block `job_init` and `job_end` do so; a job that was begun and not ended is FAILED when the program
-    ends. `File.get_metadata` and its like go to the platform of the request that was made last.
+    ends. `File.get_metadata` and its like belong to the request of the innermost block, without one to the
+    request that was made or begun last.
 
     Args:
         context: What Nuclio gives a function; it is kept for the function and not looked at.
@@ -85,9 +91,10 @@ class Request:
             LibsafeError: The platform does not take it, such as that of a job that has ended.
         """
         self.driver.ask(self._job.begin())
+        self.driver.make_last()
 
     def log(
-        self, message: object, message_type: str = JobMessageType.INFO, file_id: str | None = None
+        self, message: object, message_type: str = JobMessageType.INFO, file_id: Id | None = None
     ) -> None:
         """Add a message to the job.
 
@@ -96,7 +103,8 @@ class Request:
             message_type: One of `JobMessage.JobMessageType`, or another key of `api.message_types`.
             file_id: The file that it is about, if any.
         """
-        self.driver.ask(self._job.put(MessageReport(str(message), str(message_type), file_id)))
+        about = None if file_id is None else str(file_id)
+        self.driver.ask(self._job.put(MessageReport(str(message), str(message_type), about)))
 
     def job_end(self, is_successful: bool) -> JobStatus:  # noqa: FBT001 - as the platform's library has it
         """End the job: COMPLETED or FAILED.
@@ -113,9 +121,11 @@ class Request:
         return self._end(is_successful=is_successful)
 
     def __enter__(self) -> Self:
+        self.driver.enter_block()
         try:
             self.job_init()
         except Exception:
+            self.driver.leave_block()
             raise
         except BaseException as error:
             # Interrupted when the platform may have it RUNNING already; nobody calls __exit__ for that.
@@ -126,22 +136,40 @@ class Request:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.driver.leave_block()
         if self._job.has_ended:
             return
         if error is None:
             self._end(is_successful=True)
             return
         try:
-            self.driver.ask(self._job.break_off(_reason(error)))
+            self._tell_end(lambda: self._job.break_off(_reason(error)))
         except LibsafeError as untold:
             error.add_note(f"Job {self.job_id} could not be ended: {untold}")
 
     def _end(self, *, is_successful: bool) -> JobStatus:
-        status = self.driver.ask(self._job.end(is_successful=is_successful))
+        status = self._tell_end(lambda: self._job.end(is_successful=is_successful))
         if is_successful and status is JobStatus.FAILED:
             # It is about the line of the caller's caller.
-            warnings.warn(f"Job {self.job_id} ended FAILED: {self._job.missing}.", stacklevel=3)
+            warnings.warn(f"Job {self.job_id} ended FAILED: {self._job.tally.missing}.", stacklevel=3)
         return status
+
+    def _tell_end(self, tell: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """Wait until the platform has taken the job's end; say so if that takes long."""
+
+        async def tell_patiently() -> T:
+            tries = self.driver.connections.settings.api.attempts
+            word = (
+                f"Job {self.job_id} waits for the platform to take its end; each call is tried up to {tries} "
+                "times (api.attempts). Ctrl-C gives up and may leave the job RUNNING.\n"
+            )
+            saying = asyncio.get_running_loop().call_later(_PATIENCE_SECONDS, sys.stderr.write, word)
+            try:
+                return await tell()
+            finally:
+                saying.cancel()
+
+        return self.driver.ask(tell_patiently())
 
 
 class Files:
@@ -173,7 +201,7 @@ class Files:
                     if error is None and reference.record is not None:
                         yield reference.record
                     elif error is not None and job.is_running:
-                        self._driver.ask(self._note_unread(reference, error))
+                        self._driver.ask(job.note_unread(reference, error))
                     elif error is not None:
                         warnings.warn(unread_message(reference.name, error), stacklevel=2)
         if plan.passed_over and job.is_running:
@@ -188,11 +216,6 @@ class Files:
         except FileNotHashedError as error:
             return error
         return None
-
-    async def _note_unread(self, reference: FileReference, error: FileNotHashedError | LibsafeError) -> None:
-        # Where it has no record the platform may not know the file, and would refuse a message about it.
-        file_id = None if reference.record is None else reference.record.id
-        await self._driver.job.note_unread(reference.name, file_id, error)
 
 
 async def _next(pages: AsyncIterator[Page]) -> Page | None:

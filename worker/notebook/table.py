@@ -27,13 +27,14 @@ def make_table(rows: Sequence[dict[str, Any]], columns: Sequence[str]) -> Any:
         columns: Their order, which also a table without rows has.
 
     Returns:
-        A `pandas.DataFrame`, or `Rows` where pandas is not installed.
+        A `pandas.DataFrame`, or `Rows` where pandas is not installed or does not work.
     """
     try:
         pandas: Any = import_module("pandas")  # it is slow to load, and has no types
-    except ImportError:
+        return pandas.DataFrame(list(rows), columns=list(columns))
+    # Not ImportError alone: one that does not fit its numpy raises ValueError, and the files are hashed.
+    except Exception:  # noqa: BLE001 - as above
         return Rows({column: row[column] for column in columns} for row in rows)
-    return pandas.DataFrame(list(rows), columns=list(columns))
 
 
 def _shown(value: object) -> str:

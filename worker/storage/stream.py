@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 from collections import deque
 from dataclasses import dataclass
@@ -157,7 +158,8 @@ class _ObjectReader(io.RawIOBase):
             raise ValueError(f"{whence} is no whence: 0 is the beginning, 1 the position, 2 the end")
         position = origins[whence] + offset
         if position < 0:
-            raise ValueError(f"{position} is before the beginning of {self.name}")
+            # Not a ValueError: whoever looks for an end as of a zip file expects what a file raises.
+            raise OSError(errno.EINVAL, f"{position} is before the beginning of {self.name}.")
         self._position = position
         self._broken_by = None
         return position

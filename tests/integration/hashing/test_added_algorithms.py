@@ -238,6 +238,64 @@ class Broken:
 """)["Broken"]
 
 
+_OF_THE_PROCESS = {
+    "hash()": """
+        class OfTheProcess:
+            def __init__(self): self.parts = []
+            def update(self, data): self.parts.append(bytes(data))
+            def digest(self): return (hash(b"".join(self.parts)) % 2**64).to_bytes(8, "big")
+    """,
+    "os.getpid()": """
+        import os, zlib
+
+        class OfTheProcess:
+            def __init__(self): self.value = os.getpid()
+            def update(self, data): self.value = zlib.crc32(data, self.value)
+            def digest(self): return self.value.to_bytes(4, "big")
+    """,
+}
+
+
+@pytest.mark.parametrize("size", [0, *_SIZES])
+@pytest.mark.parametrize("source", _OF_THE_PROCESS.values(), ids=_OF_THE_PROCESS)
+async def test_one_whose_digest_is_of_its_process_is_refused_by_every_lane(
+    pool: LanePool, hash_object: HashObject, pattern: Pattern, source: str, size: int
+) -> None:
+    """The same bytes would get another digest in the next lane; where it was added nothing shows it."""
+    register_algorithm("of-the-process", run_cell(source)["OfTheProcess"])
+
+    hashing = [hash_object(pool, pattern(size), ["of-the-process"]) for _ in range(2 * pool.lane_count)]
+    refusals = await asyncio.gather(*hashing, return_exceptions=True)
+
+    told = (
+        "Hashing with of-the-process failed: ValueError: the same bytes gave another digest in the process "
+        "that added it; a digest may depend on nothing of its process, such as hash() or os.getpid()."
+    )
+    assert set(map(str, refusals)) == {told}
+    assert await hash_object(pool, b"abc") == hash_bytes(b"abc", ALGORITHMS)
+
+
+async def test_a_lane_tries_an_added_algorithm_once(hash_object: HashObject) -> None:
+    """Its objects pay for their own bytes alone."""
+    counting = """
+        import os, zlib
+
+        PID, made = %d, []
+
+        class Counting:
+            def __init__(self): self.value = 0; made.append(os.getpid())
+            def update(self, data): self.value = zlib.crc32(data, self.value)
+            def digest(self):
+                assert os.getpid() == PID or made.count(os.getpid()) <= 4 + 2, "a second trial"
+                return self.value.to_bytes(4, "big")
+    """
+    register_algorithm("counting", run_cell(counting % os.getpid())["Counting"])
+    async with LanePool(lane_count=1, slot_count=8, slot_bytes=_SLOT) as pool:
+        digests = [await hash_object(pool, b"abc", ["counting"]) for _ in range(2)]
+
+    assert digests == [{"counting": _crc32(b"abc")}] * 2
+
+
 async def test_what_a_lane_cannot_import_is_told_with_what_to_do(
     pool: LanePool, hash_object: HashObject, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -340,17 +398,18 @@ async def test_a_child_that_lives_on_does_not_hide_its_lanes_death(
     hash_object: HashObject, until: Until, tmp_path: Path
 ) -> None:
     """The lane is replaced although its child has all of its descriptors but the socket."""
-    child = tmp_path / "child"
-    told = f"open({str(child)!r}, 'w').write(str(os.getpid())); time.sleep(600)"
+    children = tmp_path / "children"
+    told = f"print(os.getpid(), file=open({str(children)!r}, 'a'), flush=True); time.sleep(600)"
     register_algorithm("forking", _forking(told))
     async with LanePool(lane_count=1, slot_count=8, slot_bytes=_SLOT) as pool:
         dead = pool.lane_pids
         await hash_object(pool, b"abc", ["forking"])
-        await until(lambda: child.exists() and child.read_text(encoding="utf-8") != "")
+        await until(lambda: children.exists() and children.read_text(encoding="utf-8").count("\n") == 6)
         os.kill(dead[0], signal.SIGKILL)
 
         try:
             await until(lambda: pool.lane_pids not in {dead, ()})
             assert await hash_object(pool, b"abc", ["md5"]) == hash_bytes(b"abc", ["md5"])
         finally:
-            os.kill(int(child.read_text(encoding="utf-8")), signal.SIGKILL)
+            for child in children.read_text(encoding="utf-8").split():
+                os.kill(int(child), signal.SIGKILL)

@@ -125,10 +125,10 @@ async def test_a_forked_process_works_with_a_request_of_its_own(
 ) -> None:
     """Its job, forgotten, is FAILED at its end; its parent's connections are as good as before."""
     code = (
-        "print(run(read_with_own_request))\n"
-        "print(run(begin_own_job))\n"
-        "print(len(stream.read()), len(list(request.Files)))\n"
-        "request.job_end(True)"
+        "with request:\n"
+        "    print(run(read_with_own_request))\n"
+        "    print(run(begin_own_job))\n"
+        "    print(len(stream.read()), len(list(request.Files)))\n"
     )
 
     said, status, other_status = await run(platform, tmp_path, code)

@@ -17,9 +17,11 @@ from worker.libsafe.errors import NotAuthorizedError
 from worker.libsafe.outbox import FileDone
 from worker.libsafe.reports import Report
 from worker.notebook import (
+    S3,
     File,
     NotebookError,
     Request,
+    UnreadableFileError,
     configure,
     hash_files,
     pipeline,
@@ -97,6 +99,25 @@ async def test_a_file_that_fails_has_a_row_that_says_why(
     assert status(request.job_id) == "FAILED"
     summary = texts(request.job_id)[-2]
     assert summary.endswith("3 files not hashed: 2 no such file, 1 no such object.")
+
+
+async def test_a_file_that_is_missed_twice_counts_once(
+    platform: RunningPlatform, texts: Texts, new_file: Callable[..., str]
+) -> None:
+    """By who goes through the files, by its stream, and by the pipeline, twice."""
+    without_object = new_file()
+    request = Request(None, platform.payload(file_ids=["999", without_object], paths=["/no/such"]))
+    request.job_init()
+
+    (file,) = request.Files
+    with pytest.raises(UnreadableFileError):
+        S3.File.get_stream(request.Storage, file)
+    for _ in range(2):
+        await hash_files(request, "md5")
+    with pytest.warns(UserWarning, match="3 files were not read"):
+        request.job_end(is_successful=True)
+
+    assert texts(request.job_id)[-1] == "ERROR: The job ends FAILED: 3 files were not read."
 
 
 async def test_nothing_is_told_where_nothing_is_to_be_reported(

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from worker.local.errors import UnusablePathError
-from worker.notebook import File, Request, start_local_platform
+from worker.notebook import File, NotebookError, Request, start_local_platform
 from worker.settings import CONFIG_VARIABLE, load
 
 
@@ -51,6 +51,22 @@ def test_of_two_the_settings_are_those_of_the_one_that_runs(tmp_path: Path) -> N
     assert in_order == first
     assert hosts == (newer.api_url.removeprefix("http://"),)
     assert dict(os.environ) == before
+
+
+def test_one_path_is_one_and_a_stopped_platform_gives_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A text is not gone through by its characters, of which `/` is the whole machine."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "a.txt").write_bytes(b"abc")
+
+    with start_local_platform("~/a.txt") as platform:
+        files = [file.fullpath for file in Request(None, platform.payload()).Files]
+
+    assert files == ["/a.txt"]
+    for verb in (platform.payload, lambda: platform.add(tmp_path)):
+        with pytest.raises(NotebookError, match="was stopped: start another"):
+            verb()
 
 
 def test_without_paths_it_has_a_sample_and_more_can_be_added(tmp_path: Path) -> None:

@@ -5,7 +5,10 @@ import json
 import os
 import re
 import signal
+import sys
 from collections.abc import Callable
+from contextlib import suppress
+from pathlib import PurePosixPath
 from types import SimpleNamespace
 from typing import Any
 
@@ -77,6 +80,42 @@ def test_an_interrupt_while_a_block_begins_ends_the_job(
 
     assert status(request.job_id) == "FAILED"
     assert texts(request.job_id) == ["ERROR: The job was broken off: it was interrupted."]
+
+
+@pytest.mark.parametrize("raised", [None, ZeroDivisionError()])
+def test_an_end_that_the_platform_does_not_take_is_said_to_be_waited_for(
+    platform: RunningPlatform,
+    status: Status,
+    monkeypatch: pytest.MonkeyPatch,
+    raised: Exception | None,
+) -> None:
+    """What it waits for, and until when; a cell that stands still says nothing."""
+    said, is_said = [], asyncio.Event()
+    set_job_status = PlatformClient.set_job_status
+
+    def say(text: str) -> None:
+        said.append(text)
+        is_said.set()
+
+    async def take_when_it_was_said(*arguments: Any, **options: Any) -> None:
+        async with asyncio.timeout(10):
+            await is_said.wait()
+        await set_job_status(*arguments, **options)
+
+    with suppress(ZeroDivisionError), Request(None, platform.payload()) as request:
+        monkeypatch.setattr("worker.notebook.request._PATIENCE_SECONDS", 0.01)
+        monkeypatch.setattr(PlatformClient, "set_job_status", take_when_it_was_said)
+        monkeypatch.setattr(sys, "stderr", SimpleNamespace(write=say))
+        if raised:
+            raise raised
+
+    assert said == [
+        (
+            f"Job {request.job_id} waits for the platform to take its end; each call is tried up to 8 times "
+            "(api.attempts). Ctrl-C gives up and may leave the job RUNNING.\n"
+        )
+    ]
+    assert status(request.job_id) == ("FAILED" if raised else "COMPLETED")
 
 
 def test_a_job_that_was_ended_in_its_block_stays_so(platform: RunningPlatform, status: Status) -> None:
@@ -152,6 +191,18 @@ def test_a_payload_comes_in_any_of_its_forms(
 
     assert request.job_id == payload["function_data"]["job"]["id"]
     assert request.parameters == {"your_custom_parameter": "value"}
+
+
+@pytest.mark.parametrize("one", ["12", 12, ["12"], [12], (12,)])
+def test_one_id_is_one(platform: RunningPlatform, one: Any) -> None:
+    """Whether as text or as the number that it looks like."""
+    assert platform.payload(file_ids=one)["function_data"]["files"] == {"ids": ["12"], "paths": []}
+
+
+@pytest.mark.parametrize("one", ["/a.txt", PurePosixPath("/a.txt"), ["/a.txt"]])
+def test_one_path_of_a_payload_is_one(platform: RunningPlatform, one: Any) -> None:
+    """As its letters could be gone through too."""
+    assert platform.payload(paths=one)["function_data"]["files"] == {"ids": [], "paths": ["/a.txt"]}
 
 
 def test_what_is_no_payload_is_told(platform: RunningPlatform) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from worker.libsafe.errors import NotFoundError
+from worker.libsafe.errors import NotFoundError, RejectedError
 from worker.notebook import Container, Driver, File, Job, NotebookError, Request, Util, driver
 from worker.notebook.local_platform import RunningPlatform
 
@@ -123,6 +123,74 @@ def test_records_are_fetched_by_id(platform: RunningPlatform, request_made: Requ
         File.get("999")
 
 
+def test_an_id_may_be_a_number(platform: RunningPlatform, request_made: Request) -> None:
+    """As a table may give it that was read from a file."""
+    file_id, job_id = int(platform.file_ids[2]), int(request_made.job_id)
+
+    request_made.log("Hello", file_id=file_id)
+    stored = [File.set_hash(file_id, "md5", MD5), File.set_hash(file_id, "ssdeep", "0a")]
+
+    assert stored == [True, False]
+    assert (File.get(file_id).id, File.get_metadata(file_id)) == (platform.file_ids[2], None)
+    assert File.get_hashes(file_id) == {"md5": MD5}
+    assert Container.get(int(File.get(file_id).container_id)).name == "Local files"
+    assert Job.get(job_id).id == request_made.job_id
+    assert {message.file_id for message in Job.get_messages(job_id)} == {platform.file_ids[2]}
+
+
+def test_verbs_in_a_block_belong_to_its_request(
+    platform: RunningPlatform, texts: Callable[[str], list[str]]
+) -> None:
+    """In nested blocks to the innermost, whatever requests are made, and begun, beside them."""
+    file_id = platform.file_ids[1]
+    with Request(None, platform.payload()) as outer:
+        File.set_hash(file_id, "one", "01")
+        with Request(None, platform.payload()) as inner:
+            File.set_hash(file_id, "two", "02")
+        File.set_hash(file_id, "three", "03")
+        beside = Request(None, platform.payload())
+        File.set_hash(file_id, "four", "04")
+        beside.job_init()
+        File.set_hash(file_id, "five", "05")
+    File.set_hash(file_id, "six", "06")
+    beside.job_end(is_successful=True)
+
+    told = {
+        name: [text[-2:] for text in texts(each.job_id)]
+        for name, each in {"outer": outer, "inner": inner, "beside": beside}.items()
+    }
+    assert told == {"outer": ["01", "03", "04", "05"], "inner": ["02"], "beside": ["06"]}
+
+
+def test_verbs_leave_a_block_with_whatever_it_raises(platform: RunningPlatform) -> None:
+    """Also one that could not be begun."""
+    ended = platform.payload()
+    with Request(None, ended):
+        pass
+
+    with Request(None, platform.payload()) as outer:
+        with pytest.raises(RejectedError), Request(None, ended):
+            pass
+        begun = Driver.current()
+        with pytest.raises(ZeroDivisionError), Request(None, platform.payload()):
+            raise ZeroDivisionError
+        raised = Driver.current()
+
+    assert begun is raised is outer.driver
+
+
+def test_without_a_block_verbs_belong_to_the_request_made_or_begun_last(platform: RunningPlatform) -> None:
+    """As the platform's own library has it."""
+    first, second = (Request(None, platform.payload()) for _ in range(2))
+    made = Driver.current()
+    first.job_init()
+    begun = Driver.current()
+    first.job_end(is_successful=True)
+
+    assert made is second.driver
+    assert begun is first.driver
+
+
 def test_verbs_need_a_request_before_them(monkeypatch: pytest.MonkeyPatch) -> None:
     """They do not say which platform they mean."""
     monkeypatch.setattr(driver, "_last", None)
@@ -135,5 +203,5 @@ def test_a_driver_runs_whatever_its_client_can(platform: RunningPlatform, reques
     """In the event loop behind the notebook."""
     made = request_made.driver
 
-    assert made is Driver.last()
+    assert made is Driver.current()
     assert made.ask(made.client.job(request_made.job_id)).status == "RUNNING"

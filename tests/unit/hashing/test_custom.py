@@ -279,6 +279,26 @@ def test_an_error_of_added_code_is_told_in_one_line(text: str, told: str) -> Non
     assert len(one_line(OSError(text))) <= 200
 
 
+class _UntellableError(Exception):
+    def __init__(self, raised: type[BaseException]) -> None:
+        self.raised = raised
+
+    def __str__(self) -> str:
+        raise self.raised
+
+
+@pytest.mark.parametrize("raised", [RuntimeError, SystemExit, _UntellableError])
+def test_an_error_that_has_no_text_is_told_by_its_type(raised: type[BaseException]) -> None:
+    """Its __str__ is added code too; in a lane it would end the process."""
+
+    def digest(hasher: _Sum) -> bytes:
+        raise _UntellableError(raised)
+
+    assert _refusal("x", _sum_with(digest)) == (
+        "it failed when it was tried (_UntellableError, which can't be told as text)."
+    )
+
+
 @pytest.mark.parametrize("digest_bits", [31, 33, 64, "32"])
 def test_another_width_than_the_declared_one_is_refused(digest_bits: Any) -> None:
     """Either the class is wrong or the declaration, and only its author knows."""

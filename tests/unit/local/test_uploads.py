@@ -48,8 +48,8 @@ def test_all_come_under_the_folder_that_was_asked_for(tmp_path: Path, under: str
 
 def test_a_missing_path_is_named(tmp_path: Path) -> None:
     """A slip in a path is an error, not an empty upload."""
-    with pytest.raises(UnusablePathError, match="nowhere"):
-        plan_uploads(tmp_path / "nowhere")
+    with pytest.raises(UnusablePathError, match=f"^'{tmp_path}/nöwhere' is missing"):
+        plan_uploads(tmp_path / "nöwhere")
 
 
 def test_a_name_that_is_not_utf_8_is_an_error_that_shows_its_bytes(tmp_path: Path) -> None:

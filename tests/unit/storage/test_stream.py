@@ -1,10 +1,12 @@
 """The stream against a plain file, and what it asks for."""
 
 import asyncio
+import errno
 import io
 import random
 import threading
 import time
+import zipfile
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from concurrent.futures import Future
 from contextlib import asynccontextmanager
@@ -150,14 +152,21 @@ def test_lines_are_iterated(open_over: Open) -> None:
 
 
 def test_a_seek_before_the_beginning_is_refused(open_over: Open) -> None:
-    """The position stays."""
+    """By the error that a file raises; the position stays."""
     stream = open_over(Source(pattern(10)))
     stream.seek(3)
 
-    with pytest.raises(ValueError, match="before the beginning of s3://bucket/key"):
+    with pytest.raises(OSError, match=r"-1 is before the beginning of s3://bucket/key\.") as refused:
         stream.seek(-11, io.SEEK_END)
 
+    assert refused.value.errno == errno.EINVAL
     assert stream.read() == pattern(10)[3:]
+
+
+@pytest.mark.parametrize("size_bytes", [0, 1, 21, 22, 400_000])
+def test_what_is_too_short_for_a_zip_file_is_none(open_over: Open, size_bytes: int) -> None:
+    """Libraries look at the end of whatever they are given."""
+    assert not zipfile.is_zipfile(open_over(Source(pattern(size_bytes))))
 
 
 def test_it_can_be_read_and_not_written(open_over: Open) -> None:
