@@ -44,6 +44,8 @@ ENV PATH=/opt/hash-worker/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
 WORKDIR /tmp
 USER 10001:10001
 ENTRYPOINT ["hash-worker"]
+HEALTHCHECK --interval=10s --timeout=5s --start-period=30s \
+    CMD ["python", "-c", "import os, urllib.request as r; r.urlopen(os.environ['HEALTH_URL'], timeout=4)"]
 ARG VERSION=unknown
 LABEL org.opencontainers.image.title="hash-worker" \
       org.opencontainers.image.description="Hashes the files of a LIBSAFE Go platform" \
@@ -57,25 +59,21 @@ RUN install -d -o 10001 -g 10001 /data
 USER 10001:10001
 COPY --from=packages-flower /added /opt/hash-worker
 COPY --from=project /added /opt/hash-worker
-ENV HASH_WORKER_FLOWER__HOST=0.0.0.0 HASH_WORKER_FLOWER__DATABASE=/data/flower
+ENV HASH_WORKER_FLOWER__HOST=0.0.0.0 HASH_WORKER_FLOWER__DATABASE=/data/flower \
+    HEALTH_URL=http://127.0.0.1:5555/healthcheck
 EXPOSE 5555
-HEALTHCHECK --interval=15s --timeout=5s --start-period=30s \
-    CMD ["python", "-c", "import urllib.request as r; r.urlopen('http://127.0.0.1:5555/healthcheck', timeout=4)"]
 CMD ["flower"]
 
 FROM base AS local
 COPY --from=packages-local /added /opt/hash-worker
 COPY --from=project /added /opt/hash-worker
+ENV HEALTH_URL=http://127.0.0.1:8000/api/health
 EXPOSE 8000 9000
-HEALTHCHECK --interval=15s --timeout=5s --start-period=30s \
-    CMD ["python", "-c", "import urllib.request as r; r.urlopen('http://127.0.0.1:8000/api/health', timeout=4)"]
 CMD ["local"]
 
 # The last one, and so what `docker build .` makes.
 FROM base AS worker
 COPY --from=project /added /opt/hash-worker
-ENV HASH_WORKER_HEALTH__HOST=0.0.0.0 HASH_WORKER_HEALTH__PORT=9090
+ENV HASH_WORKER_HEALTH__HOST=0.0.0.0 HASH_WORKER_HEALTH__PORT=9090 HEALTH_URL=http://127.0.0.1:9090/health/live
 EXPOSE 9090
-HEALTHCHECK --interval=15s --timeout=5s --start-period=30s \
-    CMD ["python", "-c", "import urllib.request as r; r.urlopen('http://127.0.0.1:9090/health/live', timeout=4)"]
 CMD ["run"]

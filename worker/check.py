@@ -1,8 +1,9 @@
 """Is everything that a worker needs there and right? One finding for each thing, and no secret in any."""
 
 import asyncio
+import os
 import ssl
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -22,12 +23,16 @@ from worker.jobs.errors import FileNotHashedError
 from worker.libsafe.client import open_http
 from worker.libsafe.errors import LibsafeError
 from worker.libsafe.payload import Payload
-from worker.settings import Settings, SettingsError, StorageSettings
+from worker.queueing.broker import PasswordRefusedError, broker_place
+from worker.settings import HashingSettings, Settings, SettingsError, StorageSettings
 from worker.storage.errors import StorageError
 from worker.storage.store import ObjectStore
 
 _PATIENCE_SECONDS = 5.0
 _SMALLEST_SLOT_BYTES = 64 * 1024
+_MiB = 1024 * 1024
+# A container's own, by the second version of control groups and by the first.
+_MEMORY_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 # What OpenSSL says, by its version, of an answer that is no TLS.
 _NO_TLS = {"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "UNEXPECTED_EOF_WHILE_READING"}
 
@@ -51,6 +56,11 @@ class Finding:
         return asdict(self)
 
 
+def load_findings(error: SettingsError) -> list[Finding]:
+    """Tell each fault for which the settings can't be read; nothing else can be looked at then."""
+    return [Finding("settings", "wrong", f"{fault.rstrip('.')}.") for fault in error.faults]
+
+
 async def check(settings: Settings, payload: Payload | None = None) -> AsyncIterator[Finding]:
     """Look at the settings, the broker, the lanes, every storage and every platform that the settings name.
 
@@ -61,7 +71,9 @@ async def check(settings: Settings, payload: Payload | None = None) -> AsyncIter
     Yields:
         A finding for each thing, as soon as it is known.
     """
-    yield _check_settings(settings)
+    for finding in _check_settings(settings):
+        yield finding
+    yield _check_slots(settings.hashing)
     yield await _check_broker(settings.broker.address)
     yield await _check_lanes()
     for listed in list_algorithms():
@@ -79,14 +91,36 @@ async def check(settings: Settings, payload: Payload | None = None) -> AsyncIter
         yield await _check_payload(settings, payload)
 
 
-def _check_settings(settings: Settings) -> Finding:
+def _check_settings(settings: Settings) -> list[Finding]:
     """Look at what the settings alone can't judge; the rest was checked when they were read."""
-    try:
-        make_routes(settings.api)
-        check_algorithms(settings.hashing)
-    except SettingsError as error:
-        return Finding("settings", "wrong", str(error))
-    return Finding("settings", "ok", "Routes and default algorithms can be used.")
+    found = []
+    for look in (lambda: make_routes(settings.api), lambda: check_algorithms(settings.hashing)):
+        try:
+            look()
+        except SettingsError as error:
+            found += load_findings(error)
+    return found or [Finding("settings", "ok", "Routes and default algorithms can be used.")]
+
+
+def _check_slots(hashing: HashingSettings) -> Finding:
+    """Compare the slots with the memory that there is; lanes and lists need some beside them."""
+    slots_bytes = hashing.slots * hashing.slot_bytes
+    memory_bytes = min(_memory_bytes())
+    sizes = f"{slots_bytes // _MiB:,} MiB of {memory_bytes // _MiB:,}"
+    if slots_bytes > memory_bytes:
+        return Finding(
+            "slots", "wrong", f"They would take {sizes}; lower hashing.slots or hashing.slot_bytes."
+        )
+    return Finding("slots", "ok", f"They take {sizes}.")
+
+
+def _memory_bytes() -> Iterator[int]:
+    """Give the machine's memory, and the limit of a container that we are in."""
+    yield os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    for path in map(Path, _MEMORY_LIMITS):
+        limit = path.read_text("ascii").strip() if path.is_file() else "max"
+        if limit.isdecimal():
+            yield int(limit)
 
 
 # The first with BLMOVE, by which workers wait for messages.
@@ -94,25 +128,38 @@ _OLDEST_BROKER = (6, 2)
 
 
 async def _check_broker(url: str) -> Finding:
+    place = broker_place(url)
     client = redis.asyncio.Redis.from_url(
         url, socket_connect_timeout=_PATIENCE_SECONDS, socket_timeout=_PATIENCE_SECONDS
     )
-    place = "{host}:{port}".format_map({"host": "?", "port": "?"} | client.connection_pool.connection_kwargs)
     try:
         async with client:
             server = await client.info("server")
     except redis.exceptions.AuthenticationError:
-        return Finding(
-            "broker", "wrong", f"{place} refuses the password; correct broker.password, or broker.url."
-        )
+        return Finding("broker", "wrong", str(PasswordRefusedError(url)))
     except redis.exceptions.ResponseError as error:
         return Finding("broker", "wrong", f"{place} refuses: {error}.")
-    except (redis.exceptions.RedisError, OSError):
-        return Finding("broker", "wrong", f"{place} does not answer; does it run, is broker.url right?")
+    except (redis.exceptions.RedisError, OSError) as error:
+        return Finding("broker", "wrong", _why_no_broker(url, error))
     version = str(server["redis_version"])  # Valkey, too, tells which Redis it is like
     if tuple(map(int, version.split(".")[:2])) < _OLDEST_BROKER:
         return Finding("broker", "wrong", f"{place} is like Redis {version}; Redis or Valkey 6.2 is needed.")
     return Finding("broker", "ok", f"{place} answers.")
+
+
+def _why_no_broker(url: str, error: Exception) -> str:
+    place, within = broker_place(url), _within(error)
+    if isinstance(within, ssl.SSLError) and within.reason in _NO_TLS:
+        return f"{place} speaks no TLS; correct broker.url, where rediss:// asks for it."
+    if isinstance(within, ssl.SSLError):
+        return (
+            f"The TLS of {place} can't be used: {_reason(error)}; correct it, or the options of broker.url."
+        )
+    if isinstance(within, FileNotFoundError | PermissionError):
+        return f"A file that broker.url names can't be read: {within.strerror}."
+    # One that speaks no TLS mostly waits for more, and says nothing.
+    tls = "does it speak TLS, " if url.startswith("rediss:") else ""
+    return f"{place} does not answer: {_reason(error)}; does it run, {tls}is broker.url right?"
 
 
 async def _check_lanes() -> Finding:
@@ -201,15 +248,21 @@ async def _status_of(url: str, verify_tls: bool | Path = True) -> int:  # noqa: 
 
 def _speaks_tls(error: Exception) -> bool:
     """Tell a server whose TLS we can't use, as with a wrong certificate, from one that has none."""
-    within = error.__cause__
+    within = _within(error)
     return isinstance(within, ssl.SSLError) and within.reason not in _NO_TLS
 
 
 def _reason(error: Exception) -> str:
-    within = error.__cause__
+    within = _within(error)
     if isinstance(within, ssl.SSLCertVerificationError):
         return f"its certificate is not accepted, {within.verify_message.rstrip('.')}"
-    return getattr(within, "reason", None) or getattr(error, "strerror", None) or type(error).__name__
+    named = (getattr(each, name, None) for name in ("reason", "strerror") for each in (within, error))
+    return next(filter(None, named), None) or type(error).__name__
+
+
+def _within(error: Exception) -> BaseException | None:
+    """Give what a library's error came of; redis-py does not name it as the cause."""
+    return error.__cause__ or error.__context__
 
 
 async def _check_payload(settings: Settings, payload: Payload) -> Finding:

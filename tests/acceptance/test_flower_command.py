@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shelve
 import signal
 import sys
 from collections.abc import AsyncIterator
@@ -78,6 +79,19 @@ async def test_flower_can_be_made_to_show_only(tmp_path: Path) -> None:
     assert status == 403
 
 
+async def test_flower_keeps_no_more_tasks_than_its_container_has_room_for(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Its own default takes more memory than the compose file gives it, and would be loaded at each start."""
+    monkeypatch.setenv("HASH_WORKER_FLOWER__DATABASE", str(tmp_path / "seen"))
+
+    async with flower(tmp_path / "log"):
+        pass
+
+    with shelve.open(str(tmp_path / "seen"), flag="r") as seen:  # noqa: S301 - our own
+        assert seen["events"].max_tasks_in_memory == 10_000
+
+
 async def test_flower_ends_at_once_also_while_its_broker_is_away(tmp_path: Path) -> None:
     """Its threads wait for the broker then."""
     async with flower(tmp_path / "log") as (process, _):
@@ -97,6 +111,7 @@ async def test_flower_ends_at_once_also_while_its_broker_is_away(tmp_path: Path)
         ({}, ["--port=many"], "Wrong option of celery flower: "),
         ({}, ["--nonsense"], "Wrong option of celery flower: it knows no --nonsense."),
         ({}, ["--address=192.0.2.1"], "Flower can't listen at 192.0.2.1, port "),
+        ({}, ["--port=65536"], "Wrong option of celery flower: --port is 1 to 65535."),
         ({"HOST": "192.0.2.1"}, [], "Flower can't listen at 192.0.2.1, port "),
     ],
 )

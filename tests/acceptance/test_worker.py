@@ -161,6 +161,7 @@ async def test_check_finds_everything_right(
     lines = done.stdout.splitlines()
     assert [line.split(": ")[0] for line in lines] == [
         "ok      settings",
+        "ok      slots",
         "ok      broker",
         "ok      lanes",
         f"ok      S3 {platform.storage_id}",
@@ -187,6 +188,7 @@ async def test_check_calls_unknown_what_it_could_not_ask(
     assert done.returncode == 0, done.stdout
     assert {finding["part"]: finding["state"] for finding in json.loads(done.stdout)} == {
         "settings": "ok",
+        "slots": "ok",
         "broker": "ok",
         "lanes": "ok",
         "S3 1": "ok",
@@ -249,6 +251,20 @@ async def test_check_names_an_algorithm_of_a_payload_that_nobody_knows(
 
     assert done.returncode == 1
     assert "md6" in wrong_parts(done.stdout)["job 1"]
+
+
+async def test_check_tells_settings_that_cannot_be_read_as_findings(
+    hash_worker: Any, environment: dict[str, str]
+) -> None:
+    """One for each fault, and exit status 1, as for all else that is wrong."""
+    wrong = {"HASH_WORKER_GATEWAY__PORT": "65536", "HASH_WORKER_API__ALLOWED_HOSTS": '["https://go"]'}
+
+    done = await asyncio.to_thread(hash_worker, "check", "--json", env=environment | wrong)
+
+    findings = json.loads(done.stdout)
+    assert (done.returncode, done.stderr) == (1, "")
+    assert [(finding["part"], finding["state"]) for finding in findings] == [("settings", "wrong")] * 2
+    assert [finding["detail"].split(": ")[0] for finding in findings] == ["api.allowed_hosts", "gateway.port"]
 
 
 def wrong_parts(findings: str) -> dict[str, str]:

@@ -2,13 +2,12 @@
 
 import secrets
 import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.support.compose_project import Project, clone, docker
+from tests.support.compose_project import Project, clone, docker, make_secrets, project_of
 
 IMAGES = ("hash-worker", "hash-worker-flower", "hash-worker-local")
 
@@ -27,9 +26,16 @@ def images(tag: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]
             "These tests need Docker and its compose; see what `docker info` and `docker compose` say."
         )
     directory = clone(tmp_path_factory.mktemp("compose") / "clone")
-    subprocess.run(["sh", "config/make-secrets.sh", "local"], cwd=directory, check=True, timeout=30)
+    make_secrets(directory, "local").check_returncode()
     said = Project(directory, {"TAG": tag}).compose("build", timeout_seconds=900)
     missing = [name for name in IMAGES if docker("image", "inspect", f"{name}:{tag}").returncode]
     assert not missing, said[-10_000:]
     yield directory
     docker("rmi", *(f"{name}:{tag}" for name in IMAGES))
+
+
+@pytest.fixture(scope="module")
+def project(images: Path, tag: str) -> Iterator[Project]:
+    """Give a project of the clone, with nothing running."""
+    with project_of(images, {"TAG": tag}) as project:
+        yield project

@@ -3,31 +3,14 @@
 import hashlib
 import json
 import re
-import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from tests.support.compose_project import Project, docker, project_of, wait_until
+from tests.support.compose_project import SECRETS, Project, docker, gone, wait_until
 from worker.local.sample import make_sample
 
-SECRETS = {
-    "broker_password": "valkey",
-    "gateway_token": "gateway",
-    "s3_secret_key": "worker",
-    "flower_password": "flower",
-}
-"""Each secret, and a service that can't be without it."""
 PROGRAMS = ("worker", "gateway", "flower", "platform")
-
-
-@pytest.fixture(scope="module")
-def project(images: Path, tag: str) -> Iterator[Project]:
-    """Give a project of the clone, with nothing running."""
-    with project_of(images, {"TAG": tag}) as project:
-        yield project
 
 
 @pytest.fixture(scope="module")
@@ -35,73 +18,6 @@ def running(project: Project) -> Project:
     """Have the whole system running."""
     project.up()
     return project
-
-
-@contextmanager
-def gone(path: Path) -> Iterator[None]:
-    """Have a file away while the block runs."""
-    away = path.with_name("away")
-    path.rename(away)
-    yield
-    away.rename(path)
-
-
-def test_who_has_made_no_secrets_is_told_how(project: Project) -> None:
-    """`docker compose up` alone says the one command that has to come before it."""
-    with gone(project.directory / ".env"):
-        said = project.compose("up", "-d")
-
-    assert "Make the secrets first with `sh config/make-secrets.sh`" in said
-    assert "Traceback" not in said
-
-
-@pytest.mark.parametrize(("name", "service"), SECRETS.items())
-def test_a_missing_secret_is_named_and_its_service_not_begun(
-    project: Project, name: str, service: str
-) -> None:
-    """Compose names the file that is not there."""
-    project.down()
-    secret = project.directory / "secrets" / name
-
-    with gone(secret):
-        said = project.compose("up", "-d")
-
-    assert f"does not exist: {secret}" in said
-    assert project.ids(service) == []
-
-
-def test_an_empty_password_is_told_and_no_broker_begun(project: Project) -> None:
-    """A broker without a password is worse than none."""
-    project.down()
-    secret = project.directory / "secrets" / "broker_password"
-
-    with gone(secret):
-        secret.write_text("\n")
-        project.compose("up", "-d", "valkey")
-        wait_until(
-            "the log tells it", lambda: "broker_password is empty" in project.compose("logs", "valkey")
-        )
-        project.down()
-        secret.unlink()
-
-
-def test_secrets_are_made_once(project: Project) -> None:
-    """A second time makes nothing anew, and has nothing to say."""
-    folder = project.directory / "secrets"
-    before = {name: (folder / name).read_bytes() for name in SECRETS}
-
-    said = subprocess.run(
-        ["sh", "config/make-secrets.sh"],
-        cwd=project.directory,
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=True,
-    )
-
-    assert said.stdout + said.stderr == ""
-    assert {name: (folder / name).read_bytes() for name in SECRETS} == before
-    assert all(re.fullmatch(rb"[0-9a-f]{48}", secret) for secret in before.values())
 
 
 def test_the_documented_command_prints_the_digests_and_completed(running: Project, tmp_path: Path) -> None:
@@ -218,7 +134,7 @@ def test_a_wrong_password_of_the_broker_is_one_line_and_the_end(running: Project
     [
         (
             "HASH_WORKER_BROKER__PASSWORD_FILE=/etc/hostname",
-            "wrong   broker: valkey:6379 refuses the password",
+            "wrong   broker: The broker at valkey:6379 refuses the password",
         ),
         ("HASH_WORKER_BROKER__URL=redis://nowhere:6379/0", "wrong   broker: nowhere:6379 does not answer"),
         (
@@ -228,12 +144,34 @@ def test_a_wrong_password_of_the_broker_is_one_line_and_the_end(running: Project
         ("HASH_WORKER_API__ALLOWED_HOSTS=[]", "wrong   API: The settings allow no platform"),
     ],
 )
-def test_check_names_what_is_wrong(running: Project, variable: str, finding: str) -> None:
+def test_check_names_what_is_wrong_in_a_worker_that_is_up(
+    running: Project, variable: str, finding: str
+) -> None:
     """`hash-worker check` in the worker's container has a line for it, and exit status 1."""
     checked = docker("exec", "-e", variable, running.ids("worker")[0], "hash-worker", "check")
 
     assert finding in checked.stdout
     assert checked.returncode == 1
+
+
+def test_check_can_be_run_where_no_worker_stays_up(running: Project) -> None:
+    """A setting that can't be ends each worker, so `exec` finds none; the documented command makes one."""
+    settings = running.directory / ".env"
+
+    with gone(settings):
+        settings.write_text(settings.with_name("away").read_text() + "HASH_WORKER_HASHING__SLOTS=1\n")
+        running.compose("up", "-d", "--no-deps", "worker")
+        [worker] = running.containers("worker")
+        wait_until("it is started again and again", lambda: restarts(worker["ID"]) > 0)
+        checked = running.compose("run", "--rm", "--no-deps", "-T", "worker", "check")
+
+    running.up()
+    assert "wrong   settings: hashing.slots: Input should be greater than or equal to 2." in checked
+
+
+def restarts(container: str) -> int:
+    """Tell how often a container was started again."""
+    return int(docker("inspect", "-f", "{{.RestartCount}}", container).stdout)
 
 
 @pytest.mark.parametrize(

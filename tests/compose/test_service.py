@@ -200,6 +200,29 @@ def test_flower_remembers_what_was_done_over_a_restart(project: Project) -> None
     wait_until("Flower knows the task", lambda: "SUCCESS" in project.ask_flower(f"/api/task/info/{task_id}"))
 
 
+def commands_after(sentence: str) -> str:
+    """Give the commands that stand in docs/operations.md after a sentence."""
+    page = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+    block = re.search(r"\n\n((?: {4}.*\n)+)", page[page.index(sentence) :])
+    assert block
+    return block[1]
+
+
+def test_a_copy_of_the_broker_made_while_it_runs_brings_everything_back(project: Project) -> None:
+    """By the documented commands, into an empty volume: how a job ended is known again."""
+    trial = project.try_()
+    trial.result()
+
+    project.shell(commands_after("A copy while it runs:"))
+    project.keep_logs()
+    project.compose("rm", "-sf", "valkey")
+    docker("volume", "rm", f"{project.name}_valkey")
+    project.shell(commands_after("it comes back by"))
+    project.up("--scale", f"worker={WORKERS}")
+
+    assert json.loads(project.ask_gateway(f"/v1/jobs/{trial.job_id}"))["state"] == "COMPLETED"
+
+
 def browse(project: Project, directory: Path, page: str, what: str) -> str:
     """Open a page of Flower in a browser without a window, and give what that prints."""
     chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")

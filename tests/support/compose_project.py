@@ -22,6 +22,14 @@ _NOT_CLONED = shutil.ignore_patterns(
 _POLL_SECONDS = 0.1
 _PATIENCE_SECONDS = 120
 
+SECRETS = {
+    "broker_password": "valkey",
+    "gateway_token": "gateway",
+    "s3_secret_key": "worker",
+    "flower_password": "flower",
+}
+"""Each secret, and a service that can't be without it."""
+
 Answer = subprocess.CompletedProcess[str]
 
 
@@ -29,6 +37,27 @@ def clone(directory: Path) -> Path:
     """Copy the working tree into a folder that is not there yet, without what git ignores."""
     shutil.copytree(ROOT, directory, ignore=_NOT_CLONED)
     return directory
+
+
+def make_secrets(directory: Path, *arguments: str) -> Answer:
+    """Run the clone's `config/make-secrets.sh` to its end."""
+    return subprocess.run(
+        ["sh", "config/make-secrets.sh", *arguments],
+        cwd=directory,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+
+
+@contextmanager
+def gone(path: Path) -> Iterator[None]:
+    """Have a file away while the block runs."""
+    away = path.with_name("away")
+    path.rename(away)
+    yield
+    away.rename(path)
 
 
 def docker(*arguments: str) -> Answer:
@@ -63,7 +92,7 @@ class Project:
         self.name = f"hash-worker-{secrets.token_hex(4)}"
         self.logs = ""
         """Of all containers until `keep_logs` was last called."""
-        self._jobs = 1  # the platform begins with one of its own
+        self._trials = 0
         self._environment = {
             name: value
             for name, value in os.environ.items()
@@ -97,6 +126,18 @@ class Project:
             check=False,
         )
         return done.stdout + done.stderr
+
+    def shell(self, commands: str) -> None:
+        """Run commands in a shell to their end, as an operator does in the clone's folder."""
+        subprocess.run(
+            ["sh", "-euc", commands],
+            cwd=self.directory,
+            env=self._environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            timeout=_PATIENCE_SECONDS,
+            check=True,
+        )
 
     def up(self, *arguments: str) -> None:
         """Say `docker compose up -d`, and wait until each container is healthy."""
@@ -137,8 +178,12 @@ class Project:
 
     def payload_keys(self) -> list[str]:
         """Read the two keys of a payload of the trial platform."""
-        payload = json.loads(self.inside("platform", "cat", "/tmp/platform/payload.json").stdout)  # noqa: S108 - the container's
+        payload = self._payload()
         return [payload["api"]["key_user"], payload["api"]["key_root"]]
+
+    def _payload(self) -> Any:
+        """Read the payload of the job that the trial platform begins with."""
+        return json.loads(self.inside("platform", "cat", "/tmp/platform/payload.json").stdout)  # noqa: S108 - the container's
 
     def url(self, service: str, port: int) -> str:
         """Give the address that a service's port is published at."""
@@ -150,14 +195,15 @@ class Project:
 
     def try_(self, *options: str) -> "Trial":
         """Begin a job over all files of the platform, as `hash-worker try` does."""
-        self._jobs += 1
+        self._trials += 1
+        job_id = int(self._payload()["function_data"]["job"]["id"]) + self._trials
         process = subprocess.Popen(
             ["docker", "exec", self.ids("platform")[0], "hash-worker", "try", "--json", *options],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
         )
-        return Trial(self, str(self._jobs), process)
+        return Trial(self, str(job_id), process)
 
     def ask_gateway(self, path: str) -> str:
         """Ask the gateway; nothing is said where it does not answer well."""

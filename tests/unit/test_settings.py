@@ -127,7 +127,8 @@ def test_a_storage_id_in_capitals_is_refused_in_the_file(
         "redis://broker:6379/0",
         "redis://[::1]:6379/15",
         "redis://user:pa%2Fss%23word@broker:6379/0",
-        "rediss://:password@broker:6380/0?ssl_cert_reqs=required",
+        "rediss://:password@broker:6380/0?ssl_cert_reqs=required&ssl_check_hostname=false",
+        "rediss://broker?ssl_certfile=/run/secrets/certificate",
     ],
 )
 def test_the_address_of_a_broker_is_taken(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
@@ -152,6 +153,7 @@ def test_the_address_of_a_broker_is_taken(monkeypatch: pytest.MonkeyPatch, url: 
         "redis://:hunter2@broker/0?db=zero",
         "redis://:hunter2@broker/0\n",
         "redis://:hunter2@[::1/0",
+        "redis://:hunter2@valkey..example:6379/0",
         "redis://:hun/ter2@broker:6379/0",
         "redis://:hun#ter2@broker:6379/0",
         "redis://:hun?ter2@broker:6379/0",
@@ -170,6 +172,78 @@ def test_what_is_no_address_of_a_broker_is_refused_and_not_quoted(
 
     assert "hun" not in str(caught.value)
     assert "ter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("rediss://broker?ssl_foo=1", "has no option ssl_foo; there are ssl_ca_certs, "),
+        ("redis://broker?ssl_cert_reqs=none", "ssl_cert_reqs is for TLS: begin with rediss://"),
+        ("rediss://broker?ssl_cert_reqs=CERT_NONE", "ssl_cert_reqs must be required or optional or none"),
+        ("rediss://broker?ssl_ca_certs=/none.pem", "/none.pem can't be read: No such file or directory"),
+        (f"rediss://broker?ssl_ca_certs={CONFIG}", "worker.toml is none"),
+    ],
+)
+def test_an_option_of_the_broker_that_cannot_be_used_is_told(
+    monkeypatch: pytest.MonkeyPatch, url: str, told: str
+) -> None:
+    """Celery and redis-py would fail on it with a traceback, each in its own way."""
+    monkeypatch.setenv("HASH_WORKER_BROKER__URL", url)
+
+    with pytest.raises(settings.SettingsError, match=r"broker\.url: ") as caught:
+        settings.load()
+
+    assert told in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "hosts",
+    [
+        ["https://go.example.org"],
+        ["go.example.org/"],
+        [""],
+        ["go.example.org", "go.example.org:70000"],
+        ["go.example.org:"],
+        ["user@go.example.org"],
+        ["*.example.org"],
+        ["go.example.org "],
+    ],
+)
+def test_what_is_no_host_of_a_platform_is_refused(hosts: list[str]) -> None:
+    """It would be met by no payload, and each be refused without a word about the setting."""
+    with pytest.raises(
+        settings.SettingsError, match=r'api\.allowed_hosts: each must be like "go.example.org"'
+    ):
+        settings.load(api={"allowed_hosts": hosts})
+
+
+@pytest.mark.parametrize("host", ["go.example.org", "GO.example.org:8443", "localhost", "[::1]:8000"])
+def test_a_host_of_a_platform_is_taken_with_or_without_its_port(host: str) -> None:
+    """As addresses of payloads are compared with it."""
+    assert settings.load(api={"allowed_hosts": [host]}).api.allowed_hosts == (host,)
+
+
+@pytest.mark.parametrize(
+    ("verify_tls", "told"),
+    [
+        ("flase", "flase can't be read: No such file or directory"),
+        ("/none.pem", "/none.pem can't be read: No such file or directory"),
+        (str(CONFIG), "worker.toml is none"),
+    ],
+)
+def test_what_is_no_bundle_of_certificates_is_told_with_its_setting(
+    monkeypatch: pytest.MonkeyPatch, verify_tls: str, told: str
+) -> None:
+    """A slip in `false` would else be the name of a file, and fail with the first job."""
+    for name, value in {"ACCESS_KEY": "a", "SECRET_KEY": "s", "VERIFY_TLS": verify_tls}.items():
+        monkeypatch.setenv(f"HASH_WORKER_STORAGES__1__{name}", value)
+
+    with pytest.raises(
+        settings.SettingsError, match=r"storages\.1\.verify_tls: must be true, false or"
+    ) as caught:
+        settings.load()
+
+    assert told in str(caught.value)
 
 
 @pytest.mark.parametrize("region", ["", "eu west", "eu_west", "-eu", "eu-", "e" * 64])
@@ -218,6 +292,58 @@ def test_an_unknown_or_impossible_setting_is_an_error_that_names_it(
         settings.load()
 
     assert named in str(caught.value)
+
+
+def test_all_faults_are_told_at_once_and_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of variables, files and values; what is missing only because its file is away is told once."""
+    wrong = {
+        "HASH__LANES": "4",
+        "API__ALLOWED_HOSTS": "go.example.org",
+        "STORAGES__1__ACCESS_KEY": "a",
+        "STORAGES__1__SECRET_KEY_FILE": "/none",
+        "HASHING__LANES": "-1",
+        "GATEWAY__PORT": "65536",
+    }
+    for name, value in wrong.items():
+        monkeypatch.setenv(f"HASH_WORKER_{name}", value)
+
+    with pytest.raises(settings.SettingsError) as caught:
+        settings.load()
+
+    assert [re.split(r": |\.$", fault)[0] for fault in caught.value.faults] == [
+        "a list or a table is written as JSON in HASH_WORKER_API__ALLOWED_HOSTS",
+        "HASH_WORKER_HASH__LANES",
+        "HASH_WORKER_STORAGES__1__SECRET_KEY_FILE",
+        "hashing.lanes",
+        "gateway.port",
+    ]
+    assert all(fault in str(caught.value) for fault in caught.value.faults)
+
+
+@pytest.mark.parametrize(
+    ("variable", "setting"),
+    [
+        ("BROKER__PASSWORD_FILE", "broker.password"),
+        ("GATEWAY__TOKEN_FILE", "gateway.token"),
+        ("FLOWER__PASSWORD_FILE", "flower.password"),
+    ],
+)
+def test_a_secret_of_two_lines_is_refused_and_one_with_the_line_end_of_windows_taken(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, variable: str, setting: str
+) -> None:
+    """The broker reads the same file, and only its first line."""
+    secret = tmp_path / "secret"
+    secret.write_bytes(b" opensesame-0123456789\r\n")
+    monkeypatch.setenv(f"HASH_WORKER_{variable}", str(secret))
+    loaded = settings.load().model_dump()
+    section, name = setting.split(".")
+    assert loaded[section][name].get_secret_value() == "opensesame-0123456789"
+    secret.write_bytes(b"opensesame-0123456789\r\nanother\r\n")
+
+    with pytest.raises(settings.SettingsError, match=f"{setting}: must be one line") as caught:
+        settings.load()
+
+    assert "opensesame" not in str(caught.value)
 
 
 def test_a_wrong_secret_is_not_quoted(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -277,6 +403,14 @@ def test_the_brokers_password_is_put_into_its_address(
     assert (parts.scheme, parts.hostname, parts.port, parts.path) == ("rediss", "broker", 6379, "/3")
     assert unquote(parts.password or "") == password
     assert password not in repr(broker)
+
+
+def test_a_user_may_stand_in_the_url_and_the_password_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An ACL user's name is no secret."""
+    monkeypatch.setenv("HASH_WORKER_BROKER__URL", "redis://hash%40worker@broker:6379/0")
+    monkeypatch.setenv("HASH_WORKER_BROKER__PASSWORD", "a@b")
+
+    assert settings.load().broker.address == "redis://hash%40worker:a%40b@broker:6379/0"
 
 
 def test_a_password_in_the_url_and_beside_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

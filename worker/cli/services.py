@@ -1,14 +1,14 @@
 """Commands of a service: `run`, `gateway`, `flower` and `check`."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.markup import escape
 
 from worker.cli.terminal import FAILED, Json, leave, load_settings, out, payload_of, read, run_to_end
 from worker.observability import configure_logging
-from worker.settings import Settings, SettingsError
+from worker.settings import Settings, SettingsError, load
 
 _COLOURS = {"ok": "green", "wrong": "red", "unknown": "yellow"}
 
@@ -104,25 +104,32 @@ def check(
 
     What could not be asked is `unknown`; its line tells how to have it asked.
     """
-    from worker.check import check as findings_of
+    from worker import check as checking
 
-    loaded = load_settings()
-    configure_logging("ERROR", loaded.log.format)
+    findings: list[checking.Finding] = []
+
+    def show(finding: checking.Finding) -> None:
+        findings.append(finding)
+        if not as_json:
+            mark = f"[{_COLOURS[finding.state]}]{finding.state:<7}[/]"
+            out.print(f"{mark} {escape(finding.part)}: {escape(finding.detail)}")
+
+    async def look(loaded: Settings) -> None:
+        async for finding in checking.check(loaded, parsed):
+            show(finding)
+
     parsed = payload_of(read(payload)) if payload else None
-
-    async def look() -> list[dict[str, Any]]:
-        findings = []
-        async for finding in findings_of(loaded, parsed):
-            findings.append(finding.as_json())
-            if not as_json:
-                mark = f"[{_COLOURS[finding.state]}]{finding.state:<7}[/]"
-                out.print(f"{mark} {escape(finding.part)}: {escape(finding.detail)}")
-        return findings
-
-    findings = run_to_end(look())
+    try:
+        loaded = load()
+    except SettingsError as error:
+        for finding in checking.load_findings(error):
+            show(finding)
+    else:
+        configure_logging("ERROR", loaded.log.format)
+        run_to_end(look(loaded))
     if as_json:
-        out.print_json(data=findings)
-    raise typer.Exit(FAILED if any(finding["state"] == "wrong" for finding in findings) else 0)
+        out.print_json(data=[finding.as_json() for finding in findings])
+    raise typer.Exit(FAILED if any(finding.state == "wrong" for finding in findings) else 0)
 
 
 def _begin() -> Settings:

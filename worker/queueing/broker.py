@@ -3,6 +3,7 @@
 import asyncio
 import random
 from typing import Any
+from urllib.parse import urlsplit
 
 import redis.exceptions
 import structlog
@@ -68,7 +69,22 @@ class _PatientRedis(Redis):
 
 
 class PasswordRefusedError(Exception):
-    """The broker refuses the password; the text says so and what to do."""
+    """The broker refuses the password, or wants one and there is none; the text says what to do.
+
+    Args:
+        url: As in `open_broker`.
+    """
+
+    def __init__(self, url: str) -> None:
+        super().__init__(
+            f"The broker at {broker_place(url)} refuses the password; correct broker.password, or broker.url."
+        )
+
+
+def broker_place(url: str) -> str:
+    """Give host and port of a broker's URL, which are no secret."""
+    parts = urlsplit(url)
+    return f"{parts.hostname}:{parts.port or 6379}"
 
 
 def check_password(url: str) -> None:
@@ -78,16 +94,14 @@ def check_password(url: str) -> None:
         url: As in `open_broker`.
 
     Raises:
-        PasswordRefusedError: It does, or it wants one and there is none.
+        PasswordRefusedError: It does.
     """
     client = SyncRedis.from_url(url, socket_connect_timeout=_CONNECT_SECONDS, socket_timeout=_CONNECT_SECONDS)
     try:
         with client:
             client.ping()
     except redis.exceptions.AuthenticationError:
-        place = "{host}:{port}".format_map(client.connection_pool.connection_kwargs)
-        reason = f"The broker at {place} refuses the password; correct broker.password, or broker.url."
-        raise PasswordRefusedError(reason) from None
+        raise PasswordRefusedError(url) from None
     except (redis.exceptions.RedisError, OSError):
         return
 

@@ -16,7 +16,11 @@ from tornado.options import Error, options
 
 # Job and files, then how far they are; the name says only which of two tasks it is.
 _COLUMNS = "args,name,state,result,received,runtime,worker,uuid"
-_SAVE_MILLISECONDS = 10_000
+_LAST_PORT = 65535
+# Its own 100,000 take 744 MiB; see Sizing in docs/operations.md.
+_MOST_TASKS = 10_000
+# Nothing is answered while it saves, about a second for so many.
+_SAVE_MILLISECONDS = 5 * 60_000
 
 _log = structlog.get_logger(__name__)
 
@@ -53,6 +57,7 @@ def run_flower(
     options.port = port
     options.basic_auth = [f"{user}:{password}"]
     options.tasks_columns = _COLUMNS
+    options.max_tasks = _MOST_TASKS
     if database is not None:
         options.persistent = True
         options.db = str(database)
@@ -87,6 +92,9 @@ def _apply(more_options: Sequence[str]) -> None:
         command.apply_options("flower", more_options)
     except (Error, ValueError) as error:
         raise FlowerError(f"Wrong option of celery flower: {error}.") from None
+    if not 1 <= options.port <= _LAST_PORT:
+        # It would listen at another, since only the last 16 bits count.
+        raise FlowerError(f"Wrong option of celery flower: --port is 1 to {_LAST_PORT}.")
 
 
 def _leave(*_: Any) -> NoReturn:

@@ -7,7 +7,7 @@ They are read once, in bootstrap, never at import. Between levels of a variable'
 
 import os
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -51,10 +51,21 @@ PREFIX = "HASH_WORKER_"
 CONFIG_VARIABLE = f"{PREFIX}CONFIG"
 CONFIG_FILE = Path("config/worker.toml")
 ANY_STORAGE = "default"
+_FILE_SUFFIX = "_FILE"
 
 
 class SettingsError(Exception):
-    """A setting is unknown or impossible; the text names each one and says what would be right."""
+    """A setting is unknown or impossible; the text names each one and says what would be right.
+
+    Args:
+        text: The text.
+        faults: What it tells, one by one, where these are several.
+    """
+
+    def __init__(self, text: str, faults: Sequence[str] = ()) -> None:
+        super().__init__(text)
+        self.faults = tuple(faults) or (text,)
+        """What is wrong, one by one; the text has all of it."""
 
 
 class Settings(BaseSettings):
@@ -115,21 +126,20 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Let variables override the file; there are no other sources."""
-        del env_settings, dotenv_settings, file_secret_settings
-        toml = pydantic_settings.TomlConfigSettingsSource(settings_cls, _config_file(os.environ))
-        return init_settings, _Environment(settings_cls, _variables(os.environ)), toml
+        """Take what `load` gives, and look nowhere else."""
+        del settings_cls, env_settings, dotenv_settings, file_secret_settings
+        return (init_settings,)
 
 
-class _Environment(pydantic_settings.EnvSettingsSource):
-    """Variables, as `_variables` gives them."""
+class _Variable(pydantic_settings.EnvSettingsSource):
+    """One variable."""
 
-    def __init__(self, settings_cls: type[BaseSettings], variables: Mapping[str, str]) -> None:
-        self._variables = variables
-        super().__init__(settings_cls)
+    def __init__(self, name: str, value: str) -> None:
+        self._variable = {name.lower(): value}
+        super().__init__(Settings)
 
     def _load_env_vars(self) -> Mapping[str, str | None]:
-        return {name.lower(): value for name, value in self._variables.items()}
+        return self._variable
 
 
 def load(**given: Any) -> Settings:
@@ -142,24 +152,29 @@ def load(**given: Any) -> Settings:
         The settings: defaults, overridden by the file, overridden by variables.
 
     Raises:
-        SettingsError: A setting is unknown or impossible, or a named file can't be read.
+        SettingsError: Settings are unknown or impossible, or named files can't be read.
     """
+    faults: list[str] = []
+    unusable = []
+    values = _from_file(os.environ)
+    for name, value in sorted(_variables(os.environ).items()):
+        try:
+            values = _merged(values, _from_variable(name, value))
+        except SettingsError as error:
+            faults += error.faults
+            unusable.append(tuple(_setting(name).split("__")))
     try:
-        return Settings(**given)
+        settings = Settings(**_merged(values, given))
     except ValidationError as error:
-        faults = "; ".join(
-            ": ".join([*filter(None, [".".join(map(str, fault["loc"]))]), _advice(fault)])
-            for fault in error.errors()
-        )
-        raise SettingsError(f"Wrong settings: {faults}.") from None
-    except pydantic_settings.SettingsError:
-        named = ", ".join(_not_json(_variables(os.environ)))
-        raise SettingsError(f"Wrong settings: a list or a table is written as JSON in {named}.") from None
-    except tomllib.TOMLDecodeError as error:
-        raise SettingsError(f"Wrong settings: {_config_file(os.environ)} is not TOML: {error}.") from None
-    except (OSError, UnicodeDecodeError) as error:
-        named = os.environ.get(CONFIG_VARIABLE) or str(CONFIG_FILE)
-        raise SettingsError(f"Wrong settings: {named} can't be read: {_reason(error)}.") from None
+        # What could not be read is missing, too, and told already.
+        faults += [_told(one) for one in error.errors() if tuple(map(str, one["loc"])) not in unusable]
+    if faults:
+        raise SettingsError(f"Wrong settings: {'; '.join(faults)}.", faults)
+    return settings
+
+
+def _told(fault: ErrorDetails) -> str:
+    return ": ".join([*filter(None, [".".join(map(str, fault["loc"]))]), _advice(fault)])
 
 
 def _advice(fault: ErrorDetails) -> str:
@@ -171,44 +186,68 @@ def _advice(fault: ErrorDetails) -> str:
     return fault["msg"].removeprefix("Value error, ")
 
 
-def _not_json(variables: Mapping[str, str]) -> Iterator[str]:
-    """Name the variables that have to be a list or a table, and can't be."""
-    for name, value in variables.items():
-        try:
-            _Environment(Settings, {name: value})()
-        except pydantic_settings.SettingsError:
-            yield name
+def _merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Lay one document over another, table by table."""
+    both = dict(under)
+    for name, value in over.items():
+        below = both.get(name)
+        if isinstance(value, Mapping) and isinstance(below, Mapping):
+            both[name] = _merged(below, value)
+        else:
+            both[name] = value
+    return both
 
 
-def _config_file(environ: Mapping[str, str]) -> Path | None:
-    """Choose the file: the one that the variable names, else ours where it is there, else none."""
-    if named := environ.get(CONFIG_VARIABLE):
-        if not Path(named).is_file():
-            raise SettingsError(f"{CONFIG_VARIABLE} names {named}, and there is no such file.")
-        return Path(named)
-    return CONFIG_FILE if CONFIG_FILE.is_file() else None
+def _from_file(environ: Mapping[str, str]) -> dict[str, Any]:
+    """Read the file: the one that the variable names, else ours where it is there, else none."""
+    named = environ.get(CONFIG_VARIABLE)
+    path = Path(named) if named else CONFIG_FILE
+    try:
+        if path.is_file():
+            return tomllib.loads(path.read_text(encoding="utf-8"))
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError(f"Wrong settings: {path} is not TOML: {error}.") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"Wrong settings: {path} can't be read: {_reason(error)}.") from None
+    if named:
+        raise SettingsError(f"{CONFIG_VARIABLE} names {named}, and there is no such file.")
+    return {}
 
 
 def _variables(environ: Mapping[str, str]) -> dict[str, str]:
-    variables: dict[str, str] = {}
-    for name, value in environ.items():
-        if not name.upper().startswith(PREFIX) or name.upper() == CONFIG_VARIABLE:
-            continue
-        section = name.upper().removeprefix(PREFIX).split("__")[0].lower()
-        if section not in Settings.model_fields:
-            raise SettingsError(f"{name}: there is no such setting.")
-        if name.upper().endswith("_FILE"):
-            variables[name[: -len("_FILE")]] = _secret(name, Path(value))
-        else:
-            variables.setdefault(name, value)
-    return variables
+    """Find our variables; one that names a file wins over the one that holds the value itself."""
+    ours = {name: value for name, value in environ.items() if name.upper().startswith(PREFIX)}
+    in_files = {_without_suffix(name) for name in ours if _without_suffix(name) != name}
+    return {
+        name: value
+        for name, value in ours.items()
+        if name.upper() != CONFIG_VARIABLE and name not in in_files
+    }
 
 
-def _secret(name: str, path: Path) -> str:
+def _from_variable(name: str, value: str) -> dict[str, Any]:
+    """Read one variable, and the file that it names, into a document with one value."""
+    plain = _without_suffix(name)
+    if _setting(name).split("__")[0] not in Settings.model_fields:
+        raise SettingsError(f"{name}: there is no such setting")
+    if plain != name:
+        try:
+            value = Path(value).read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise SettingsError(f"{name}: the file {value} can't be read: {_reason(error)}") from None
     try:
-        return path.read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{name}: the file {path} can't be read: {_reason(error)}.") from None
+        return _Variable(plain, value)()
+    except pydantic_settings.SettingsError:
+        raise SettingsError(f"a list or a table is written as JSON in {name}") from None
+
+
+def _setting(name: str) -> str:
+    """Give the setting that a variable is for, with two underscores between levels."""
+    return _without_suffix(name).lower().removeprefix(PREFIX.lower())
+
+
+def _without_suffix(name: str) -> str:
+    return name[: -len(_FILE_SUFFIX)] if name.upper().endswith(_FILE_SUFFIX) else name
 
 
 def _reason(error: OSError | UnicodeDecodeError) -> str:

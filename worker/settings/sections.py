@@ -5,17 +5,35 @@ from pathlib import Path
 from typing import Annotated, Literal, Self
 from urllib.parse import quote, urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, HttpUrl, SecretStr, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    HttpUrl,
+    SecretStr,
+    field_validator,
+    model_validator,
+)
+
+from worker.settings.addresses import bundle_fault, check_broker_options, is_broker_url, is_host
 
 KiB = 1024
 MiB = 1024 * KiB
 GiB = 1024 * MiB
 
-# Valkey's databases have numbers. Of options kombu and redis-py share those of TLS; an "@" there shows that
-# a password was cut.
-_BROKER_PATH_AND_QUERY = re.compile(r"(/[0-9]*)?(\?(&?ssl_[a-z_]+=[^@&#]*)+)?")
 # As botocore takes it: one label of a host's name.
 _REGION = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
+
+
+def _check_line(secret: SecretStr) -> SecretStr:
+    # Programs that read the same file take its first line.
+    if re.search(r"[\r\n]", secret.get_secret_value()):
+        raise ValueError("must be one line; take the others out of its file")
+    return secret
+
+
+_Secret = Annotated[SecretStr, AfterValidator(_check_line)]
 
 
 class _Section(BaseModel):
@@ -27,9 +45,9 @@ class BrokerSettings(_Section):
 
     url: SecretStr = Field(
         default=SecretStr("redis://127.0.0.1:6379/0"),
-        description="Valkey or Redis: redis://host:port/0, with or without :password@; rediss:// for TLS.",
+        description="Valkey or Redis: redis://host:port/0, perhaps with user:password@; rediss:// for TLS.",
     )
-    password: SecretStr | None = Field(
+    password: _Secret | None = Field(
         default=None, min_length=1, description="Its password as it is, if it does not stand in the URL."
     )
     visibility_timeout_seconds: Annotated[float, Field(ge=2, le=86400)] = Field(
@@ -43,16 +61,17 @@ class BrokerSettings(_Section):
     @classmethod
     def _check_url(cls, url: SecretStr) -> SecretStr:
         # Celery would quote parts of the password when it finds out.
-        if not _is_broker_url(url.get_secret_value()):
+        if not is_broker_url(url.get_secret_value()):
             raise ValueError(
                 "must be redis://:password@host:port/0, or rediss:// for TLS; "
                 "percent-encode all but letters and digits of the password: / is %2F, # is %23"
             )
+        check_broker_options(url.get_secret_value())
         return url
 
     @model_validator(mode="after")
     def _check_password(self) -> Self:
-        if self.password is not None and "@" in urlsplit(self.url.get_secret_value()).netloc:
+        if self.password is not None and urlsplit(self.url.get_secret_value()).password:
             raise ValueError("the password stands in url and in password; leave one out")
         return self
 
@@ -62,8 +81,10 @@ class BrokerSettings(_Section):
         url = self.url.get_secret_value()
         if self.password is None:
             return url
-        scheme, _, place = url.partition("://")
-        return f"{scheme}://:{quote(self.password.get_secret_value(), safe='')}@{place}"
+        parts = urlsplit(url)
+        place = parts.netloc.rpartition("@")[2]
+        password = quote(self.password.get_secret_value(), safe="")
+        return parts._replace(netloc=f"{parts.username or ''}:{password}@{place}").geturl()
 
 
 class ApiSettings(_Section):
@@ -95,13 +116,24 @@ class ApiSettings(_Section):
         default=30.0, description="Longest time for one request; the platform itself ends one after 600 s."
     )
 
+    @field_validator("allowed_hosts")
+    @classmethod
+    def _check_hosts(cls, hosts: tuple[str, ...]) -> tuple[str, ...]:
+        # One that is anything else would be met by no payload, and nobody be told.
+        for host in hosts:
+            if not is_host(host):
+                raise ValueError(
+                    f'each must be like "go.example.org" or "go.example.org:8443", and "{host}" is not'
+                )
+        return hosts
+
 
 class StorageSettings(_Section):
     """Access to one of the platform's storages; its S3 keys are never in a payload."""
 
     access_key: str = Field(min_length=1, description="S3 access key id.")
-    secret_key: SecretStr = Field(min_length=1, description="S3 secret key.")
-    session_token: SecretStr | None = Field(default=None, description="For temporary credentials.")
+    secret_key: _Secret = Field(min_length=1, description="S3 secret key.")
+    session_token: _Secret | None = Field(default=None, description="For temporary credentials.")
     endpoint_url: HttpUrl | None = Field(
         default=None,
         description="S3 endpoint; where it is missing, AWS. The platform's record can't change it.",
@@ -121,6 +153,13 @@ class StorageSettings(_Section):
         if region is not None and not _REGION.fullmatch(region):
             raise ValueError("must be letters, digits and hyphens, like eu-west-1")
         return region
+
+    @field_validator("verify_tls")
+    @classmethod
+    def _check_bundle(cls, verify_tls: bool | Path) -> bool | Path:  # noqa: FBT001 - the setting's own type
+        if isinstance(verify_tls, Path) and (fault := bundle_fault(verify_tls)):
+            raise ValueError(f"must be true, false or a bundle of CA certificates, and {fault}")
+        return verify_tls
 
 
 class HashingSettings(_Section):
@@ -224,7 +263,7 @@ class GatewaySettings(_Section):
 
     host: str = Field(default="127.0.0.1", min_length=1, description="Address to listen at.")
     port: Annotated[int, Field(ge=0, le=65535)] = Field(default=8080, description="0: any that is free.")
-    token: SecretStr | None = Field(
+    token: _Secret | None = Field(
         default=None,
         min_length=16,
         description="What callers send as `Authorization: Bearer`; only on loopback it may be missing.",
@@ -246,7 +285,7 @@ class FlowerSettings(_Section):
     host: str = Field(default="127.0.0.1", min_length=1, description="Address to listen at.")
     port: Annotated[int, Field(ge=1, le=65535)] = Field(default=5555)
     user: str = Field(default="operator", min_length=1, pattern="^[^:]+$")
-    password: SecretStr | None = Field(
+    password: _Secret | None = Field(
         default=None, min_length=8, description="Flower does not start without one."
     )
     database: Path | None = Field(
@@ -260,22 +299,4 @@ class LogSettings(_Section):
     level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     format: Literal["auto", "console", "json"] = Field(
         default="auto", description="auto: coloured on a terminal, JSON elsewhere."
-    )
-
-
-def _is_broker_url(url: str) -> bool:
-    """Tell whether Celery and the client of `check` would both read the address as it is meant.
-
-    A "/", "#" or "?" in a password ends the host early (RFC 3986, section 3.2): what follows shows it.
-    """
-    try:
-        parts = urlsplit(url)
-        has_place = parts.hostname is not None and parts.port != 0
-    except ValueError:
-        return False
-    rest = url.partition("://")[2].removeprefix(parts.netloc)
-    return (
-        has_place
-        and url.startswith(("redis://", "rediss://"))
-        and _BROKER_PATH_AND_QUERY.fullmatch(rest) is not None
     )
