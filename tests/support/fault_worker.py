@@ -19,6 +19,9 @@ class Worker:
         variables: Its whole environment.
         directory: For its log.
         faults: Where each fault is counted by its name.
+
+    Attributes:
+        killed_lanes: How many of its lanes were killed, count.
     """
 
     def __init__(
@@ -26,6 +29,7 @@ class Worker:
     ) -> None:
         self.name = name
         self.log_path = directory / f"{name}.log"
+        self.killed_lanes = 0
         self._faults = faults
         self._descendants: list[int] = []
         self._child = ChildProcess(
@@ -78,6 +82,7 @@ class Worker:
     def kill_lane(self) -> None:
         """Kill the first lane."""
         self._faults["lane killed"] += 1
+        self.killed_lanes += 1
         os.kill(self.lanes[0], signal.SIGKILL)
 
     def freeze(self) -> None:
