@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from http import HTTPStatus
+from typing import Any
 
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST
@@ -35,6 +36,33 @@ class FewConnection(web.RequestHandler):
         assert self._manager is not None
         if len(self._manager.connections) > self.most:
             self.force_close()
+
+
+async def listen(
+    runner: web.AppRunner, kind: type[FewConnection], host: str, port: int, **options: Any
+) -> asyncio.Server:
+    """Listen with connections of a kind of our own, and log no request.
+
+    Args:
+        runner: It is set up.
+        kind: Of the connections.
+        host: Address to listen at.
+        port: 0 is any that is free.
+        options: Of `web.RequestHandler`.
+
+    Raises:
+        OSError: Nobody can listen there.
+    """
+    assert runner.server is not None, "it is set up"
+    loop = asyncio.get_running_loop()
+    make_connection = partial(
+        kind,
+        runner.server,
+        loop=loop,
+        access_log=None,  # type: ignore[arg-type]  # for aiohttp it means none
+        **options,
+    )
+    return await loop.create_server(make_connection, host, port)
 
 
 @asynccontextmanager
@@ -69,7 +97,6 @@ async def serve_health(
     async def show_metrics(_: web.Request) -> web.Response:
         return web.Response(body=metrics(), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
-    loop = asyncio.get_running_loop()
     app = web.Application()
     app.router.add_get("/health/live", answer_of(why_not_live))
     app.router.add_get("/health/ready", answer_of(why_not_ready))
@@ -77,15 +104,7 @@ async def serve_health(
     runner = web.AppRunner(app, shutdown_timeout=_END_SECONDS)
     await runner.setup()
     try:
-        assert runner.server is not None, "it is set up"
-        make_connection = partial(
-            FewConnection,
-            runner.server,
-            loop=loop,
-            access_log=None,  # type: ignore[arg-type]  # for aiohttp it means none
-            logger=_QUIET,
-        )
-        listener = await loop.create_server(make_connection, host, port)
+        listener = await listen(runner, FewConnection, host, port, logger=_QUIET)
         try:
             yield listener.sockets[0].getsockname()[1]
         finally:

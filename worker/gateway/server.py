@@ -4,7 +4,6 @@ import asyncio
 import errno
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from functools import partial
 from http import HTTPStatus
 from ipaddress import ip_address
 
@@ -14,7 +13,7 @@ from worker.gateway.answers import RefusedError, refusal
 from worker.gateway.application import make_application
 from worker.gateway.gateway import Gateway
 from worker.gateway.metrics import Metrics
-from worker.health import FewConnection
+from worker.health import FewConnection, listen
 from worker.queueing.intake import open_intake
 from worker.settings import GatewaySettings, Settings, SettingsError
 
@@ -93,19 +92,16 @@ class _Connection(FewConnection):
 
 
 async def _listen(runner: web.AppRunner, gateway: GatewaySettings) -> asyncio.Server:
-    loop = asyncio.get_running_loop()
-    assert runner.server is not None, "it is set up"
-    make_connection = partial(
-        _Connection,
-        runner.server,
-        loop=loop,
-        access_log=None,  # type: ignore[arg-type]  # for aiohttp it means none
-        keepalive_timeout=_IDLE_SECONDS,
-        lingering_time=_LINGER_SECONDS,
-        read_bufsize=_READ_BYTES,
-    )
     try:
-        return await loop.create_server(make_connection, gateway.host, gateway.port)
+        return await listen(
+            runner,
+            _Connection,
+            gateway.host,
+            gateway.port,
+            keepalive_timeout=_IDLE_SECONDS,
+            lingering_time=_LINGER_SECONDS,
+            read_bufsize=_READ_BYTES,
+        )
     except OSError as error:
         where = f"{gateway.host}, port {gateway.port}"
         if error.errno == errno.EADDRINUSE:

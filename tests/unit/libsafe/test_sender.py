@@ -113,8 +113,7 @@ async def make_sender(
 
 def _outbox_reports() -> float:
     """Read how many reports are told as not sent yet."""
-    reports, _ = metrics.OUTBOX.collect()
-    return reports.samples[0].value
+    return metrics.REGISTRY.get_sample_value("hash_worker_outbox_reports") or 0
 
 
 def _messages(*texts: str) -> list[MessageReport]:

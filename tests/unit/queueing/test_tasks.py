@@ -72,7 +72,7 @@ class Letters:
 
 def counted_as_away() -> float:
     """Read how many tasks ended since their platform was away."""
-    return sum(sample.value for family in metrics.TASKS_PLATFORM_AWAY.collect() for sample in family.samples)
+    return metrics.REGISTRY.get_sample_value("hash_worker_tasks_platform_away_total") or 0
 
 
 def run_task(outcome: Any, task: str = TASK, document: Any = DOCUMENT) -> tuple[Deliveries, Letters]:
