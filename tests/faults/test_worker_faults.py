@@ -193,7 +193,7 @@ async def test_a_task_that_meets_its_time_limit_ends_its_job_failed(scenario: Sc
 
 
 async def test_a_job_that_the_platform_has_ended_is_left(scenario: Scenario) -> None:
-    """The worker looks every ten seconds; it writes nothing more, and the message is done with."""
+    """The worker looks every five seconds; it writes nothing more, and the message is done with."""
     scenario.stand.s3.bytes_per_second = 256 * KiB
     await scenario.worker()
     job = await scenario.run(32 * MiB, end="FAILED")

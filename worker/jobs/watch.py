@@ -12,7 +12,8 @@ from worker.libsafe.client import PlatformClient
 from worker.libsafe.errors import LibsafeError, NotAuthorizedError, NotFoundError
 from worker.libsafe.sender import ReportSender, has_ended
 
-_LOOK_SECONDS = 10
+# Twice for each message of progress, so that hardly one follows an end that somebody set on the platform.
+_LOOK_SECONDS = 5
 # Each wait of a run ends sooner by itself, a storage's that asks to slow down after 900 s; so only something
 # stuck takes that long.
 _STALLED_SECONDS = 1800
@@ -23,7 +24,7 @@ _log = structlog.get_logger(__name__)
 
 
 class Watch:
-    """Looks at a run every ten seconds while its block runs, and requests its stop.
+    """Looks at a run every five seconds while its block runs, and requests its stop.
 
     Args:
         client: To the job's platform.
