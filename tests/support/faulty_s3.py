@@ -192,6 +192,16 @@ def chunked(body: bytes) -> Fault:
     return fault
 
 
+async def whole_but_not_ended(server: FaultyS3, request: web.BaseRequest) -> web.StreamResponse:
+    """Send every byte, and never say that it was the last."""
+    response = web.StreamResponse(status=206, headers=headers(*bounds(request)))
+    response.enable_chunked_encoding()
+    await response.prepare(request)
+    await response.write(CONTENT)
+    await server.freed.wait()
+    return response
+
+
 def empty_object(status: int) -> Fault:
     """Answer as servers do for an empty object: 416 to a range, or 200 without a body."""
 

@@ -187,6 +187,14 @@ class ObjectStore:
         await self._persist(filling.where, partial(self._fill_once, filling))
 
     async def _fill_once(self, filling: Filling) -> None:
+        try:
+            await self._ask_for_rest(filling)
+        except errors.TransientStorageError:
+            # The last byte and the end of patience can come in one turn of the loop, after a freeze say.
+            if filling.rest:
+                raise
+
+    async def _ask_for_rest(self, filling: Filling) -> None:
         async with self._request(filling.where) as (silence, turn):
             filling.watch(RateFloor(silence, self._limits, partial(self._throttle.heard, turn)))
             asked = filling.address  # the answer may pin a version id, which was not asked for

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import secrets
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -22,14 +23,18 @@ from tests.support.faulty_s3 import (
     drip,
     read,
     reset,
+    send_part,
     stall,
     stall_before_the_head,
+    whole_but_not_ended,
 )
 from worker.storage.errors import ReadStalledError, StorageUnreachableError
 from worker.storage.reader import read_object
 from worker.storage.store import ObjectStore
 
 if TYPE_CHECKING:
+    from aiohttp import web
+
     from tests.support.faulty_s3 import Fault
 
 # The faults are many and each needs a server, so all of a file share one loop and one store.
@@ -86,6 +91,34 @@ async def test_a_storage_that_falls_silent_is_cut_and_asked_again(
 
     assert await read(impatient_store) == CONTENT
     assert server.asked == ["0-9999", again]
+
+
+async def test_a_body_that_is_whole_when_patience_ends_is_read(
+    server: FaultyS3, impatient_store: ObjectStore
+) -> None:
+    """Nothing is left to ask for; a Range behind the last byte would be refused, as of a changed object."""
+    server.faults.append(whole_but_not_ended)
+
+    assert await read(impatient_store) == CONTENT
+    assert server.asked == ["0-9999"]
+
+
+async def test_a_body_whose_last_byte_comes_in_a_freeze_is_read(
+    server: FaultyS3, impatient_store: ObjectStore
+) -> None:
+    """The loop finds the byte and the end of the storage's time at once, as after a suspended machine."""
+
+    async def freeze_then_end(server: FaultyS3, request: web.BaseRequest) -> web.StreamResponse:
+        response = await send_part(server, request, 4_999)
+        await asyncio.sleep(0.1)  # the reader gets so far
+        await response.write(CONTENT[4_999:5_000])
+        time.sleep(1)  # noqa: ASYNC251 - nobody turns the loop
+        return response
+
+    server.faults.append(freeze_then_end)
+
+    assert await read(impatient_store, 0, 5_000) == CONTENT[:5_000]
+    assert "5000-4999" not in server.asked
 
 
 async def test_a_storage_that_stays_silent_is_given_up_after_the_attempts(
