@@ -14,14 +14,15 @@ help: ## Show the targets
 demo: $(READY) ## Run the main job on this machine: broker, S3, platform and one worker
 	@$(BIN)/hash-worker demo $(ARGS)
 
-# Tests wait now and then, so one more runs at once than there are cores.
+# Tests wait now and then, so one more runs at once than there are cores. ARGS=--cov-report=term-missing names the
+# lines that no test process ran.
 test: $(READY) ## Run all tests, with coverage
-	$(BIN)/python -m pytest -n $$(($$(nproc) + 1)) --dist loadscope --cov --cov-report=term-missing:skip-covered \
+	$(BIN)/python -m pytest -n $$(($$(nproc) + 1)) --dist loadscope --cov --cov-report= --tb=short \
 		--ignore=tests/faults --ignore=tests/compose $(ARGS)
 
 # Most of the scenarios wait most of the time, so more of them run at once than there are cores.
 faults: $(READY) ## Break everything and count what was lost (FAULT_MINUTES=…: longer; FAULT_SEED=…: the same again)
-	@$(BIN)/python -m pytest tests/faults -q -n 5 --maxschedchunk 1 $(ARGS); status=$$?; \
+	@$(BIN)/python -m pytest tests/faults -q -n 5 --maxschedchunk 1 --tb=short $(ARGS); status=$$?; \
 		$(BIN)/python -m tests.faults.summary && exit $$status
 
 acceptance: $(READY) ## Build the images and run docker-compose.yml for real (needs Docker; chromium for Flower's pages)

@@ -42,7 +42,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with the slow ones, lest one of them be the last and alone; none of them hangs."""
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
     for item in items:
-        item.add_marker(pytest.mark.timeout(240 + 60 * _minutes()))
+        item.add_marker(pytest.mark.timeout(480 + 60 * _minutes()))
 
 
 @pytest.fixture(scope="session")

@@ -162,7 +162,7 @@ async def test_an_object_that_kills_its_worker_each_time_fails_its_job(scenario:
     )
     async with scenario.supervised(1, fast):
         await scenario.enqueue(poison)
-        await scenario.ended(poison, within_seconds=90)
+        await scenario.ended(poison)
 
         await scenario.run(256 * KiB)
         await scenario.judged()

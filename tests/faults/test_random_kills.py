@@ -67,7 +67,7 @@ async def judged_under_random_faults(
     scenario.stand.s3.bytes_per_second = MiB
     deadline = time.monotonic() + 60 * minutes
     faults = late_faults = 0
-    async with asyncio.timeout(180 + 60 * minutes), scenario.supervised(3, settings):
+    async with asyncio.timeout(360 + 60 * minutes), scenario.supervised(3, settings):
         for job in jobs:
             await scenario.enqueue(job)
         while (wants_more := time.monotonic() < deadline or faults < _LEAST_FAULTS) or (

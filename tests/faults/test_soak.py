@@ -77,7 +77,7 @@ async def test_a_thousand_jobs_leave_nothing_behind_in_their_worker(scenario: Sc
             job = scenario.job_over([files[len(scenario.jobs) % len(files)]])
             job.payload["api"]["url"] = scenario.platform.api_url
             await scenario.enqueue(job)
-        await scenario.ended(within_seconds=150)
+        await scenario.ended(within_seconds=240)
         await scenario.queue_is_empty()
         samples.append(sample(worker))
 

@@ -170,7 +170,10 @@ class Verdict:
         for status in statuses[ends[0] + 1 :]:
             self._find("double_ends", f"job {job.job_id} was set {status} after its end {statuses[ends[0]]}")
         if statuses[ends[0]] not in job.end.split(" or "):
-            self._find("lost", f"job {job.job_id} ended {statuses[ends[0]]} in the place of {job.end}")
+            errors = [note.value for note in own if note.value.startswith("ERROR: ")][:3]
+            self._find(
+                "lost", f"job {job.job_id} ended {statuses[ends[0]]} in the place of {job.end}: {errors}"
+            )
 
     def _judge_messages(self, job: StandJob, own: Sequence[Applied]) -> None:
         # A summary holds seconds, so that two of them are never alike.

@@ -35,6 +35,7 @@ class Source:
         asked: Begin and length of each range.
         fails_from: A range that reaches this far fails.
         is_held: Ranges are asked for, and do not come.
+        pause_seconds: Each takes so long.
         most_at_once: How many were under way.
     """
 
@@ -43,6 +44,7 @@ class Source:
         self.asked: list[tuple[int, int]] = []
         self.fails_from = len(content) + 1
         self.is_held = False
+        self.pause_seconds = 0.0
         self.at_once = self.most_at_once = 0
         self.cancelled = 0
 
@@ -62,7 +64,7 @@ class Source:
         self.at_once += 1
         self.most_at_once = max(self.most_at_once, self.at_once)
         try:
-            await asyncio.sleep(0)
+            await asyncio.sleep(self.pause_seconds)
             if self.is_held:
                 await asyncio.Event().wait()
             if start + len(destination) >= self.fails_from:
@@ -207,6 +209,7 @@ def test_a_look_far_away_costs_what_is_looked_at(open_over: Open) -> None:
 def test_ranges_are_read_ahead_and_no_more_than_are_allowed(open_over: Open) -> None:
     """A reader from end to end has all of its ranges under way, and never more."""
     source = Source(pattern(3_000_000))
+    source.pause_seconds = 0.02
 
     with open_over(source) as stream:
         while stream.read(10_000):
