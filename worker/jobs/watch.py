@@ -17,8 +17,8 @@ _LOOK_SECONDS = 5
 # Each wait of a run ends sooner by itself, a storage's that asks to slow down after 900 s; so only something
 # stuck takes that long.
 _STALLED_SECONDS = 1800
-# Something between us and the platform may say once that there is nothing.
-_LOOKS_FOR_A_MISSING_JOB = 3
+# Something between us and the platform may say for half a minute that there is nothing, as in an upgrade.
+_LOOKS_FOR_A_MISSING_JOB = 6
 
 _log = structlog.get_logger(__name__)
 
