@@ -77,6 +77,11 @@ def test_a_target_that_fails_is_told_and_the_others_go_on(hash_worker: Any, tmp_
     ]
 
 
+def hash_command(*arguments: str, signals: str = "--default-signal") -> list[str]:
+    """Make a command with signals as a terminal sets them, whatever the tests' own shell has them ignore."""
+    return ["env", signals, sys.executable, "-m", "worker", "hash", *arguments]
+
+
 @pytest.fixture
 def waiting(tmp_path: Path) -> Iterator[Callable[..., "subprocess.Popen[str]"]]:
     """Start a `hash` of a file and of something that never gives a byte, and wait for the file's line."""
@@ -84,12 +89,10 @@ def waiting(tmp_path: Path) -> Iterator[Callable[..., "subprocess.Popen[str]"]]:
     os.mkfifo(tmp_path / "fifo")
     with ExitStack() as stack:
 
-        def start(target: str, **options: Any) -> "subprocess.Popen[str]":
-            command = [sys.executable, "-m", "worker", "hash", "--algorithms", "md5", "file.bin", target]
+        def start(target: str, *, signals: str = "--default-signal") -> "subprocess.Popen[str]":
+            command = hash_command("--algorithms", "md5", "file.bin", target, signals=signals)
             pipe = subprocess.PIPE
-            process = subprocess.Popen(
-                command, cwd=tmp_path, stdin=pipe, stdout=pipe, stderr=pipe, text=True, **options
-            )
+            process = subprocess.Popen(command, cwd=tmp_path, stdin=pipe, stdout=pipe, stderr=pipe, text=True)
             stack.enter_context(process)
             stack.callback(process.kill)
             assert process.stdout is not None
@@ -117,7 +120,7 @@ def test_sigterm_ends_what_a_shell_has_started_in_the_background(
     waiting: Callable[..., "subprocess.Popen[str]"],
 ) -> None:
     """It starts with SIGINT ignored, and goes on ignoring it."""
-    process = waiting("-", preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN))
+    process = waiting("-", signals="--ignore-signal=INT")
     process.send_signal(signal.SIGINT)
     process.send_signal(signal.SIGTERM)
     process.wait(timeout=20)
@@ -128,7 +131,7 @@ def test_sigterm_ends_what_a_shell_has_started_in_the_background(
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
 def test_who_is_stopped_leaves_no_list_behind(tmp_path: Path, number: signal.Signals) -> None:
     """By Ctrl-C or by the end of its terminal: a list is there whole, or not at all; the sentence says so."""
-    command = [sys.executable, "-m", "worker", "hash", "--output-dir", "lists", "-"]
+    command = hash_command("--output-dir", "lists", "-")
     pipe = subprocess.PIPE
     with subprocess.Popen(command, cwd=tmp_path, stdin=pipe, stderr=pipe, text=True) as process:
         # Its lanes: by then it is waiting for standard input.
