@@ -26,6 +26,9 @@ LINES = Path("build/faults.jsonl")
 LOGS = Path("build/faults-logs")
 """What the workers of failed scenarios have said."""
 
+# With ten scenarios at once a wait that takes 24 s alone took more than 60 s.
+_PATIENCE_SECONDS = 120
+
 
 class Scenario:
     """One scenario: what it has made, and what it finds at its end.
@@ -200,7 +203,7 @@ class Scenario:
         assert self.bytes_read(job) < job.size_bytes, "the object is too small or too fast for this scenario"
 
     async def in_mid_job(
-        self, job: StandJob, at_least_files: int = 3, *, within_seconds: float = 120
+        self, job: StandJob, at_least_files: int = 3, *, within_seconds: float = _PATIENCE_SECONDS
     ) -> None:
         """Wait until so many files of a job were told, and make sure that there are more."""
         await self.counted(
@@ -209,7 +212,11 @@ class Scenario:
         assert await self.books.count(job, "done_files") < len(job.files), "the job is too small or too fast"
 
     async def counted(
-        self, count: Callable[[], Awaitable[int]], at_least: int, what: str, within_seconds: float = 120
+        self,
+        count: Callable[[], Awaitable[int]],
+        at_least: int,
+        what: str,
+        within_seconds: float = _PATIENCE_SECONDS,
     ) -> None:
         """Wait until a count in the broker has come so far.
 
@@ -221,7 +228,7 @@ class Scenario:
             assert time.monotonic() < deadline, f"{so_far} of {at_least} {what} within {within_seconds:g} s"
             await asyncio.sleep(0.02)
 
-    async def ended(self, *jobs: StandJob, within_seconds: float = 120) -> None:
+    async def ended(self, *jobs: StandJob, within_seconds: float = _PATIENCE_SECONDS) -> None:
         """Wait for the ends of jobs, all jobs if none is named."""
         waited_for = [job for job in jobs or self.jobs if job.end is not None]
 
@@ -232,14 +239,14 @@ class Scenario:
 
         await until(are_ended, f"the end of {len(waited_for)} jobs", within_seconds)
 
-    async def queue_is_empty(self, within_seconds: float = 60) -> None:
+    async def queue_is_empty(self, within_seconds: float = _PATIENCE_SECONDS) -> None:
         """Wait until every message is acknowledged."""
         deadline = time.monotonic() + within_seconds
         while await self.books.has_messages():
             assert time.monotonic() < deadline, "messages are left on the queues"
             await asyncio.sleep(0.1)
 
-    async def nothing_is_held(self, within_seconds: float = 60) -> None:
+    async def nothing_is_held(self, within_seconds: float = _PATIENCE_SECONDS) -> None:
         """Wait until the broker has forgotten what the jobs that have ended ran on."""
         ended = [job for job in self.jobs if job.end is not None]
         deadline = time.monotonic() + within_seconds
@@ -249,7 +256,7 @@ class Scenario:
 
     # Its end
 
-    async def judged(self, within_seconds: float = 120) -> None:
+    async def judged(self, within_seconds: float = _PATIENCE_SECONDS) -> None:
         """Wait for the ends of all jobs and an empty queue, then judge."""
         await self.ended(within_seconds=within_seconds)
         await self.queue_is_empty()
@@ -308,7 +315,7 @@ class Scenario:
             verdict.append_to(LINES)
 
 
-async def until(is_true: Callable[[], bool], what: str, within_seconds: float = 120) -> None:
+async def until(is_true: Callable[[], bool], what: str, within_seconds: float = _PATIENCE_SECONDS) -> None:
     """Wait for what other processes do.
 
     Raises:
