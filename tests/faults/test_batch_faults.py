@@ -43,8 +43,9 @@ async def test_few_batches_go_ahead_of_a_platform_that_takes_no_reports(scenario
     await scenario.in_mid_job(job)
 
     scenario.stand.api.on("503 to a report", lambda request: request.method == "POST", Answer(503))
-    await scenario.counted(scenario.books.ends_of_batches, _MOST_BATCHES, "ends of batches")
-    await asyncio.sleep(3)
+    # Not all four need end: one that asks after its files while the platform counts as away is not begun.
+    await scenario.counted(scenario.books.ends_of_batches, 1, "ends of batches")
+    await asyncio.sleep(10)
     # A batch of which all files were told before the outage is still settled in it.
     settled = await scenario.books.count(job, "settled")
     ahead_bytes = scenario.bytes_read(job) - settled * 5 * 64 * KiB
